@@ -1,0 +1,64 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Removes secrets from whatever leaves a module, in every form in which they could be read back."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+MASK = "***"
+# Shorter values ("1", "db", "true") occur in ordinary text: masking them hides the report and protects nothing.
+SHORTEST_SECRET = 4
+
+_URL_PASSWORD = re.compile(r"(?P<head>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@]*:)(?P<secret>[^\s@]+)(?=@)")
+
+
+def forms(secret: str) -> set[str]:
+    """Every spelling of `secret` that gives it away: raw, URL-encoded, base64 (at each alignment), JSON-escaped."""
+    raw = secret.encode("utf-8", "surrogateescape")
+    spellings = {secret, quote(secret, safe=""), quote(secret), quote_plus(secret)}
+    spellings |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    for shift in range(3):
+        # Inside a longer base64 text (`user:password`) only the middle groups are the secret's own.
+        encoded = base64.b64encode(b"\0" * shift + raw).decode()
+        tail = (shift + len(raw)) % 3
+        core = encoded[(4 if shift else 0) : len(encoded) - (4 if tail else 0)]
+        if len(core) >= 8:
+            spellings |= {core, core.replace("+", "-").replace("/", "_")}
+        if not shift:
+            spellings.add(encoded)
+    return {text for text in spellings if len(text) >= SHORTEST_SECRET}
+
+
+class Masker:
+    """Masks a fixed set of secrets, and passwords inside URLs, in text and in nested data."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        spellings: set[str] = set()
+        for secret in secrets:
+            for line in {secret, *secret.splitlines()}:
+                if len(line.strip()) >= SHORTEST_SECRET:
+                    spellings |= forms(line.strip()) | forms(line)
+        longest_first = sorted(spellings, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def text(self, text: str) -> str:
+        if self._pattern is not None:
+            text = self._pattern.sub(MASK, text)
+        return _URL_PASSWORD.sub(rf"\g<head>{MASK}", text)
+
+    def data(self, value: Any) -> Any:
+        """`value` with every string in it masked, mapping keys included."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {self.data(key): self.data(entry) for key, entry in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.data(entry) for entry in value]
+        return value
