@@ -23,7 +23,8 @@ from ansible.module_utils import basic
 basic._ANSIBLE_ARGS = sys.stdin.buffer.read()
 basic._ANSIBLE_PROFILE = "legacy"
 sys.argv = [sys.argv[1]]
-runpy.run_module("ansible_collections.shipshape.deploy.plugins.modules." + sys.argv[0], run_name="__main__", alter_sys=True)
+module = "ansible_collections.shipshape.deploy.plugins.modules." + sys.argv[0]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 
 
