@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,25 +98,20 @@ class PrivateEngine(Engine):
         shutil.rmtree(self.folder)
 
     def _end_orphans(self) -> None:
-        """containerd and its shims outlive a killed dockerd; each bears our directory in its arguments."""
+        """containerd, its shims and their containers outlive a killed dockerd; all but the last bear our directory."""
+        parents: dict[int, int] = {}
+        ours: set[int] = set()
         for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                children = (entry / f"task/{entry.name}/children").read_text(encoding="utf-8").split()
-            except OSError:
-                continue
-            if any(word.startswith(f"{self.folder}/") for word in words):
-                for pid in [*children, entry.name]:
-                    with _gone_is_fine():
-                        os.kill(int(pid), signal.SIGKILL)
-
-
-class _gone_is_fine:  # noqa: N801 - reads as a statement
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> bool:
-        return kind is not None and issubclass(kind, ProcessLookupError)
+            with suppress(OSError):
+                words = (entry / "cmdline").read_text(encoding="utf-8", errors="replace").split("\0")
+                stat = (entry / "stat").read_text(encoding="utf-8", errors="replace")
+                parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+                if any(word.startswith(f"{self.folder}/") for word in words):
+                    ours.add(int(entry.name))
+        for pid, parent in parents.items():
+            if (pid in ours or parent in ours) and pid != os.getpid():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def _running(binaries: Path | None = None) -> Iterator[PrivateEngine]:
