@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.shipshape.deploy.plugins.filter.deploy_summary import deploy_summary
+
+START = {"action": "start", "target": "shop-web-1", "reason": "not running", "seconds": 1.26}
+
+
+def changed(*actions, findings=()):
+    return {"changed": bool(actions), "actions": list(actions), "findings": list(findings)}
+
+
+@pytest.mark.parametrize(
+    ("results", "check_mode", "lines"),
+    [
+        ({}, False, ["Nothing had to be changed."]),
+        ({"files": changed(), "containers": changed()}, False, ["Nothing had to be changed."]),
+        ({"files": changed()}, True, ["Nothing would change."]),
+        ({"containers": changed(START)}, False, ["containers: start shop-web-1 (not running), 1.3 s"]),
+        (
+            {"containers": changed({**START, "seconds": 0.0, "reason": ""})},
+            True,
+            ["containers: start shop-web-1"],
+        ),
+        ({"files": {"skipped": True, "changed": False}, "scripts": ""}, False, ["Nothing had to be changed."]),
+    ],
+)
+def test_lines(results, check_mode, lines):
+    assert deploy_summary(results, check_mode) == lines
+
+
+def test_many_actions_become_a_line_for_each_kind():
+    actions = [{"action": "add", "target": f"f{number}", "reason": "new", "seconds": 0.0} for number in range(13)]
+    assert deploy_summary({"files": changed(*actions)}) == ["files: add 13: f0, f1, f2 and 10 more"]
+    assert len(deploy_summary({"files": changed(*actions[:12])})) == 12
+
+
+def test_findings_that_need_someone_are_shown():
+    warning = {"severity": "warning", "subject": "web", "code": "x", "message": "no healthcheck.", "remedy": "Add one."}
+    info = {**warning, "severity": "info"}
+    assert deploy_summary({"containers": changed(START, findings=[warning, info])})[1:] == [
+        "containers: warning: web: no healthcheck. Add one."
+    ]
+
+
+def test_refuses_what_is_no_mapping():
+    with pytest.raises(AnsibleFilterError, match="mapping"):
+        deploy_summary(["no"])
