@@ -77,7 +77,8 @@ def test_engine_2010_is_that_engine_and_runs_a_container(engine2010: PrivateEngi
 
 
 def test_a_private_engine_can_be_killed_and_started_again(private_engine: PrivateEngine, busybox: str) -> None:
-    private_engine.docker("run", "-d", "--name", "box", "--restart", "always", busybox, "sleep", "600")
+    options = ["--name", "box", "--restart", "always", "--stop-timeout", "1"]
+    private_engine.docker("run", "-d", *options, busybox, "sleep", "600")
     private_engine.stop(signal.SIGKILL)
     assert private_engine.docker("ps", check=False).returncode != 0
     private_engine.start()
