@@ -29,19 +29,36 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import BinaryIO
+from typing import Protocol
 
 from ..report.finding import failure
 from .attributes import KEEP, Attributes, apply, label_new, resolve
 from .leftovers import claim, sweep, temporary_name
 from .problems import explained, immutable, locked_by_attribute
 
-__all__ = ["KEEP", "Attributes", "Pending", "checksum", "locate", "prepare", "sweep", "sync_directories", "write"]
+__all__ = [
+    "KEEP",
+    "Attributes",
+    "Pending",
+    "Readable",
+    "checksum",
+    "locate",
+    "prepare",
+    "sweep",
+    "sync_directories",
+    "write",
+]
 
 CHUNK = 1024 * 1024
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # A directory that may be written but not read cannot be opened to be synced, some file systems sync none.
 _NOT_SYNCABLE = (errno.EACCES, errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP)
+
+
+class Readable(Protocol):
+    """What a source must be able to do, as every binary file can."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass
@@ -92,7 +109,7 @@ class Pending:
 
 
 def prepare(
-    dest: str, source: bytes | BinaryIO, attributes: Attributes = KEEP, *, expected_sha256: str | None = None
+    dest: str, source: bytes | Readable, attributes: Attributes = KEEP, *, expected_sha256: str | None = None
 ) -> Pending:
     """Writes `source` to a temporary beside `dest`, verified, with its final attributes.
 
@@ -120,7 +137,7 @@ def prepare(
 
 
 def write(
-    dest: str, source: bytes | BinaryIO, attributes: Attributes = KEEP, *, expected_sha256: str | None = None
+    dest: str, source: bytes | Readable, attributes: Attributes = KEEP, *, expected_sha256: str | None = None
 ) -> None:
     """The whole for one file, with what an earlier, killed run left in the directory swept away first."""
     with explained(dest, "look at the destination"):
@@ -220,7 +237,7 @@ def _allow_more_files() -> bool:
     return True
 
 
-def _fill(writer: int, stream: BinaryIO) -> str:
+def _fill(writer: int, stream: Readable) -> str:
     """Writes all of `stream`, through to the disk, closes `writer`, and returns the SHA-256 of what was written."""
     digest = hashlib.sha256()
     try:

@@ -16,6 +16,8 @@ _ACL = "system.posix_acl_access"
 _SELINUX = "security.selinux"
 _SELINUX_MOUNT = "/sys/fs/selinux/enforce"
 _NEW_FILE = 0o644
+# `mode: 755` without quotes and zero is 0o1363, which nobody ever means.
+_DECIMAL_MISTAKES = (400, 440, 444, 500, 550, 555, 600, 640, 644, 660, 664, 700, 711, 744, 750, 755, 770, 775, 777)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,23 @@ class Resolved:
     mode: int
     uid: int | None
     gid: int | None
+
+
+def parse_mode(dest: str, mode: str | int | None) -> int | str | None:
+    """A mode as people write it: octal in a string, or a YAML octal; symbolic ones ("u+x") come back as they are."""
+    if mode is None or mode == "":
+        return None
+    if isinstance(mode, int):
+        if mode in _DECIMAL_MISTAKES or not 0 <= mode <= 0o7777:
+            raise failure(dest, "invalid-mode", f"mode {mode} is a decimal number", f'Write "0{mode}", in quotes')
+        return mode
+    try:
+        number = int(mode, 8)
+    except ValueError:
+        return mode
+    if not 0 <= number <= 0o7777:
+        raise failure(dest, "invalid-mode", f"there is no mode {mode}", 'Write it as in "0755"')
+    return number
 
 
 def resolve(dest: str, attributes: Attributes, old: os.stat_result | None) -> Resolved:
@@ -71,16 +90,16 @@ def differences(dest: str, attributes: Attributes, old: os.stat_result) -> list[
     ]
 
 
-def apply(fd: int, wanted: Resolved, predecessor: str | None) -> None:
-    """Dresses the new file: owner first (it clears setuid bits), then what `predecessor` had, the mode last."""
-    info = os.fstat(fd)
-    uid = -1 if wanted.uid in (None, info.st_uid) else wanted.uid
-    gid = -1 if wanted.gid in (None, info.st_gid) else wanted.gid
+def apply(file: int | str, wanted: Resolved, predecessor: str | None) -> None:
+    """Dresses a file, open or by path: owner (which clears setuid bits), then what `predecessor` had, then mode."""
+    info = os.stat(file)
+    uid = -1 if wanted.uid is None or wanted.uid == info.st_uid else wanted.uid
+    gid = -1 if wanted.gid is None or wanted.gid == info.st_gid else wanted.gid
     if (uid, gid) != (-1, -1):
-        os.fchown(fd, uid if uid is not None else -1, gid if gid is not None else -1)
+        os.chown(file, uid, gid)
     if predecessor is not None and hasattr(os, "listxattr"):
-        _copy_extended(predecessor, fd)
-    os.fchmod(fd, wanted.mode)
+        _copy_extended(predecessor, file)
+    os.chmod(file, wanted.mode)
 
 
 def label_new(fd: int, target: str) -> None:
@@ -100,25 +119,25 @@ def label_new(fd: int, target: str) -> None:
             raise
 
 
-def _copy_extended(source: str, fd: int) -> None:
+def _copy_extended(source: str, file: int | str) -> None:
     """ACL, SELinux context and user.* attributes. Not capabilities and IMA hashes: those vouch for the old content."""
     try:
         has = set(os.listxattr(source))
-        inherited = set(os.listxattr(fd))
+        inherited = set(os.listxattr(file))
     except OSError as error:
         if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS):
             return
         raise
     for name in sorted(has):
         if name in (_ACL, _SELINUX) or name.startswith("user."):
-            _set_extended(fd, name, os.getxattr(source, name))
+            _set_extended(file, name, os.getxattr(source, name))
     if _ACL in inherited - has:
-        os.removexattr(fd, _ACL)  # the directory's default ACL, which the old file did not have
+        os.removexattr(file, _ACL)  # the directory's default ACL, which the old file did not have
 
 
-def _set_extended(fd: int, name: str, value: bytes) -> None:
+def _set_extended(file: int | str, name: str, value: bytes) -> None:
     try:
-        os.setxattr(fd, name, value)
+        os.setxattr(file, name, value)
     except OSError as error:
         # Inside a container a context can often be read but not written; the kernel's default is right there.
         if name != _SELINUX or error.errno not in (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL):

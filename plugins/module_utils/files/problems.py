@@ -43,7 +43,7 @@ _KNOWN = {
         "Create it first: ansible.builtin.file, state=directory",
     ),
     errno.ENOTDIR: (
-        "missing-parent",
+        "not-a-directory",
         "a part of {directory} is not a directory",
         "Correct the path, or remove what is in its way",
     ),
