@@ -94,7 +94,7 @@ class PrivateEngine(Engine):
         with open("/proc/mounts", encoding="utf-8") as handle:
             points = [line.split()[1] for line in handle]
         for point in sorted((point for point in points if point.startswith(f"{self.folder}/")), reverse=True):
-            subprocess.run(["umount", "--lazy", point], capture_output=True)
+            subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
         shutil.rmtree(self.folder)
 
     def _end_orphans(self) -> None:
