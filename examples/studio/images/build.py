@@ -119,6 +119,11 @@ def recipe_of(tag: str) -> str:
     return str((json.loads(asked.stdout) or {}).get(LABEL, "")) if asked.returncode == 0 else ""
 
 
+def image_id(tag: str) -> str:
+    asked = subprocess.run(["docker", "image", "inspect", "--format", "{{.Id}}", tag], capture_output=True, text=True, check=False)
+    return asked.stdout.strip()
+
+
 # ---------------------------------------------------------------- the work directory: one run at a time, nothing left
 
 
@@ -362,13 +367,15 @@ def choose(asked: str) -> str:
 
 
 def make(image: Image, source: str, recipe: str, work: Path, lock: int, certs: Sequence[str]) -> None:
-    began = time.monotonic()
+    began, before = time.monotonic(), image_id(image.tag)
     if source == "official":
         official(image, work, certs, recipe)
     elif image is BASE:
         debian_base(work, lock, certs, recipe)
     else:
         debian_layer(image, recipe)
+    if before:  # the image it replaces goes, unless something still uses it: then the engine refuses
+        subprocess.run(["docker", "image", "rm", before], capture_output=True, check=False)
     say(f"{image.tag}: made in {time.monotonic() - began:.0f} s")
 
 
