@@ -159,12 +159,19 @@ class Connection:
 
     def get(self, path: str, **query: Any) -> Any:
         """GET `path` (below the API version) as JSON. Raises EngineRefused, or ShipshapeError when out of reach."""
+        return self._request("GET", self._target(path, query))
+
+    def put(self, path: str, body: bytes, **query: Any) -> None:
+        """PUT `body`, a tar archive. Raises as `get` does."""
+        self._request("PUT", self._target(path, query), body)
+
+    def _target(self, path: str, query: Mapping[str, Any]) -> str:
         text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in query.items()}
-        return self._request(f"/v{self.api_version}{path}" + (f"?{urlencode(text)}" if text else ""))
+        return f"/v{self.api_version}{path}" + (f"?{urlencode(text)}" if text else "")
 
     def ping(self) -> dict[str, str]:
         """The engine's own account of itself (`ApiVersion`, `Version`, ...)."""
-        answer: dict[str, str] = self._request("/version")
+        answer: dict[str, str] = self._request("GET", "/version")
         return answer
 
     @property
@@ -174,25 +181,26 @@ class Connection:
             self._version = self.ping()["ApiVersion"] if wanted == "auto" else wanted
         return self._version
 
-    def _request(self, target: str) -> Any:
+    def _request(self, method: str, target: str, body: bytes | None = None) -> Any:
         fresh = getattr(self._local, "stream", None) is None
         if fresh:
             self._local.stream = self.stream()
         stream: http.client.HTTPConnection = self._local.stream
         try:
-            stream.request("GET", target, headers={"Host": "docker"})
+            kind = {"Content-Type": "application/x-tar"} if body is not None else {}
+            stream.request(method, target, body, headers={"Host": "docker", **kind})
             answer = stream.getresponse()
-            body = answer.read()
+            said = answer.read()
         except (OSError, http.client.HTTPException, ssl.SSLError) as error:
             stream.close()
             self._local.stream = None
             # An engine that restarted has closed the streams kept open: a new one tells whether it is back.
             if not fresh and not isinstance(error, TimeoutError):
-                return self._request(target)
+                return self._request(method, target, body)
             raise self.unreachable(error) from error
         if answer.status >= 400:
-            raise EngineRefused(answer.status, _words(body))
-        return json.loads(body) if body else None
+            raise EngineRefused(answer.status, _words(said))
+        return json.loads(said) if said else None
 
     def sdk(self) -> Any:
         """The Docker SDK's low-level client, made on first use. Raises ImportError when the SDK is not installed."""

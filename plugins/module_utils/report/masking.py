@@ -8,15 +8,30 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 MASK = "***"
 # Shorter values ("1", "db", "true") occur in ordinary text: masking them hides the report and protects nothing.
 SHORTEST_SECRET = 4
 
+_SECRET_NAME = re.compile(
+    r"PASS(WORD|WD|PHRASE)?(_|$)|SECRET|TOKEN|CREDENTIAL|PRIVATE|DSN|API_?KEY|ACCESS_?KEY|_KEY$|_AUTH$|_PWD$", re.IGNORECASE
+)
 _URL_PASSWORD = re.compile(r"(?P<head>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@]*:)(?P<secret>[^\s@]+)(?=@)")
+
+
+def secret_values(variables: Mapping[str, Any]) -> Iterator[str]:
+    """The secrets among environment variables: values of names that say so, and passwords inside URLs."""
+    for name, value in variables.items():
+        if value is None:
+            continue
+        if _SECRET_NAME.search(name):
+            yield str(value)
+        for found in _URL_PASSWORD.finditer(str(value)):
+            yield found["secret"]
+            yield unquote(found["secret"])
 
 
 def forms(secret: str) -> set[str]:

@@ -33,6 +33,11 @@ class Report:
         self.changed = True
         self.actions.append(Action(action, target, reason))
 
+    def done(self, action: str, target: str, reason: str, seconds: float) -> None:
+        """This was done, and took `seconds`."""
+        self.changed = True
+        self.actions.append(Action(action, target, reason, seconds))
+
     @contextmanager
     def doing(self, action: str, target: str, reason: str) -> Iterator[None]:
         """Times the body and records the action when it succeeds.

@@ -1,0 +1,102 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What was applied to a container, remembered in a label on it, so that the next difference can be named field by field.
+
+Structure stands there in clear; the values of environment variables and the contents of configs and secrets only as keyed
+digests: equal values can be told from different ones, and nothing can be read back. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .model import Project, Service
+
+LABEL = "io.shipshape.deploy.applied"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A decoded label: the key of its digests, and the definition that they belong to."""
+
+    key: str
+    definition: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One field in which two definitions differ; `field` in Compose's words (`environment.DEBUG`), None where absent."""
+
+    field: str
+    wanted: Any
+    found: Any
+    secret: bool = False
+
+
+def label(project: Project, service: Service) -> str:
+    """The label's value for a new container of `service`, under a key of its own."""
+    key = secrets.token_hex(8)
+    document = {"v": _VERSION, "key": key, "service": digested(project, service, key)}
+    return json.dumps(document, separators=(",", ":"), sort_keys=True)
+
+
+def read(text: str | None) -> Applied | None:
+    """The label's content; None when there is none, or one that this version does not understand."""
+    if not text:
+        return None
+    try:
+        document = json.loads(text)
+        if document["v"] != _VERSION:
+            return None
+        return Applied(document["key"], document["service"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def digested(project: Project, service: Service, key: str) -> dict[str, Any]:
+    """`service` as it is remembered: its definition and what its configs and secrets hold."""
+    definition = dict(service.definition)
+    environment = definition.get("environment")
+    if environment:
+        definition["environment"] = {
+            name: None if value is None else _digest(key, str(value)) for name, value in environment.items()
+        }
+    for section, entries in (("configs", project.configs), ("secrets", project.secrets)):
+        contents = {
+            source: _digest(key, json.dumps(entries.get(source) or {}, sort_keys=True))
+            for source in sorted({use["source"] for use in definition.get(section) or []})
+        }
+        if contents:
+            definition[f"{section}_content"] = contents
+    canonical: dict[str, Any] = json.loads(json.dumps(definition))
+    return canonical
+
+
+def _digest(key: str, value: str) -> str:
+    return "~" + hmac.new(key.encode(), value.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:16]
+
+
+def differences(project: Project, service: Service, applied: Applied) -> list[Difference]:
+    """The fields in which the wanted `service` differs from what was `applied`, removals included."""
+    return _compare("", digested(project, service, applied.key), dict(applied.definition))
+
+
+def _compare(path: str, wanted: Any, found: Any) -> list[Difference]:
+    if wanted == found:
+        return []
+    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
+        return [
+            difference
+            for key in sorted({*wanted, *found})
+            for difference in _compare(f"{path}.{key}" if path else key, wanted.get(key), found.get(key))
+        ]
+    secret = path.startswith(("environment.", "configs_content.", "secrets_content."))
+    return [Difference(path, wanted, found, secret)]

@@ -1,0 +1,89 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Argument specs of the doc fragments `docker` and `project`, and what every module does with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..report.finding import failure
+from ..report.result import Report
+from .compose import Compose, Source
+from .connection import DEFAULT_HOST, Connection, Endpoint
+from .stack import Stack
+
+
+def _fallback(variable: str) -> tuple[Any, list[str]]:
+    from ansible.module_utils.basic import env_fallback
+
+    return (env_fallback, [variable])
+
+
+DOCKER_OPTIONS: dict[str, Any] = {
+    "docker_host": {
+        "type": "str",
+        "default": DEFAULT_HOST,
+        "fallback": _fallback("DOCKER_HOST"),
+        "aliases": ["docker_url"],
+    },
+    "tls": {"type": "bool", "default": False, "fallback": _fallback("DOCKER_TLS")},
+    "validate_certs": {
+        "type": "bool",
+        "default": False,
+        "fallback": _fallback("DOCKER_TLS_VERIFY"),
+        "aliases": ["tls_verify"],
+    },
+    "ca_path": {"type": "path", "aliases": ["tls_ca_cert", "cacert_path"]},
+    "client_cert": {"type": "path", "aliases": ["tls_client_cert", "cert_path"]},
+    # A path, not the key itself.
+    "client_key": {"type": "path", "aliases": ["tls_client_key", "key_path"], "no_log": False},
+    "tls_hostname": {"type": "str", "fallback": _fallback("DOCKER_TLS_HOSTNAME")},
+    "api_version": {
+        "type": "str",
+        "default": "auto",
+        "fallback": _fallback("DOCKER_API_VERSION"),
+        "aliases": ["docker_api_version"],
+    },
+    "timeout": {"type": "int", "default": 60, "fallback": _fallback("DOCKER_TIMEOUT")},
+}
+
+PROJECT_OPTIONS: dict[str, Any] = {
+    "project_src": {"type": "path"},
+    "files": {"type": "list", "elements": "path"},
+    "env_files": {"type": "list", "elements": "path"},
+    "profiles": {"type": "list", "elements": "str", "default": []},
+    "project_name": {"type": "str"},
+    "definition": {"type": "dict"},
+    "services": {"type": "list", "elements": "str", "default": []},
+}
+
+PROJECT_RULES: dict[str, Any] = {
+    "mutually_exclusive": [("definition", "files")],
+    "required_one_of": [("project_src", "definition", "project_name")],
+    "required_by": {"definition": ("project_name",)},
+}
+
+
+def open_stack(module: Any, report: Report) -> Stack:
+    """The stack that `module`'s options (an AnsibleModule with the options above) speak of."""
+
+    def run(
+        argv: Sequence[str], environment: Mapping[str, str], directory: str | None, stdin: str | None
+    ) -> tuple[int, str, str]:
+        result: tuple[int, str, str] = module.run_command(
+            list(argv), environ_update=dict(environment), cwd=directory, data=stdin
+        )
+        return result
+
+    docker = module.get_bin_path("docker")
+    if docker is None:
+        raise failure(
+            "engine",
+            "docker-cli-missing",
+            "there is no command `docker` on the target",
+            "Install Docker with its Compose plugin (role shipshape.deploy.engine does)",
+        )
+    compose = Compose(run, docker, Source.from_options(module.params))
+    return Stack(Connection(Endpoint.from_options(module.params)), compose, report)

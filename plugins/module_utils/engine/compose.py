@@ -1,0 +1,151 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs `docker compose` and turns what it says into a model, or into an error that names file, service and key."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..report.finding import Finding
+from .compose_words import explained, warnings
+
+# The names that Compose looks for by itself, in its order.
+DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+# Settings of the caller's own shell that would send Compose elsewhere than to the address it is given.
+_ELSEWHERE = ("DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_HOST")
+
+# (argv, changes to the environment, directory, standard input) -> (exit code, standard output, standard error)
+Run = Callable[[Sequence[str], Mapping[str, str], "str | None", "str | None"], "tuple[int, str, str]"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which project is meant: the project options of the modules (doc_fragments/project.py)."""
+
+    directory: str | None = None
+    files: tuple[str, ...] = ()
+    env_files: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+    name: str | None = None
+    definition: Mapping[str, Any] | None = None
+    services: tuple[str, ...] = ()
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Source:
+        return cls(
+            directory=options.get("project_src"),
+            files=tuple(options.get("files") or ()),
+            env_files=tuple(options.get("env_files") or ()),
+            profiles=tuple(options.get("profiles") or ()),
+            name=options.get("project_name"),
+            definition=options.get("definition"),
+            services=tuple(options.get("services") or ()),
+        )
+
+    @property
+    def spoken(self) -> str:
+        """The project's files, for a message."""
+        if self.definition is not None:
+            return "definition"
+        names = self.files or tuple(
+            name for name in DEFAULT_FILES if os.path.exists(os.path.join(self.directory or "", name))
+        )
+        return ", ".join(os.path.join(self.directory or "", name) for name in names[: len(self.files) or 1])
+
+    def problem(self) -> Finding | None:
+        """What is wrong before Compose is even asked."""
+        directory = self.directory
+        if directory is not None and not os.path.isdir(directory):
+            return _missing(directory, "is not a directory on the target", "Bring the project there first (module tree)")
+        if self.definition is None and directory is not None:
+            for name in self.files:
+                if not os.path.exists(os.path.join(directory, name)):
+                    return _missing(os.path.join(directory, name), "does not exist", "Check `files` and `project_src`")
+            if not self.files and "COMPOSE_FILE" not in os.environ and not self.spoken:
+                looked = ", ".join(DEFAULT_FILES)
+                return _missing(directory, f"holds no Compose file (looked for {looked})", "Check `project_src`")
+        for name in self.env_files:
+            if not os.path.exists(os.path.join(directory or "", name)):
+                return _missing(os.path.join(directory or "", name), "does not exist", "Check `env_files`")
+        return None
+
+
+def _missing(subject: str, what: str, remedy: str) -> Finding:
+    return Finding("critical", subject, "compose-file-missing", what, remedy)
+
+
+class Compose:
+    """`docker compose` for one project. `docker` is the path of the Docker CLI."""
+
+    def __init__(self, run: Run, docker: str, source: Source) -> None:
+        self._run = run
+        self._docker = docker
+        self.source = source
+
+    def model(self) -> tuple[dict[str, Any], list[Finding]]:
+        """The resolved project as `docker compose config --format json` prints it, and Compose's warnings."""
+        out, err = self._call("config", "--format", "json", *self.source.services)
+        model: dict[str, Any] = json.loads(out)
+        return model, warnings(err, self.source.spoken)
+
+    def profiles(self) -> list[str]:
+        """All profiles that the project names."""
+        return self._call("config", "--profiles")[0].split()
+
+    def all_services(self) -> list[str]:
+        """The services of every profile, enabled or not."""
+        return self._call("config", "--services", profiles=("*",))[0].split()
+
+    def hashes(self, model: Mapping[str, Any]) -> dict[str, str]:
+        """Compose's own hash of each service: that of the resolved model is the one that `up` writes into its label."""
+        flags = ["--project-directory", self.source.directory] if self.source.directory else []
+        out, _ = self._invoke(["-f", "-", *flags, "config", "--hash", "*"], stdin=json.dumps(model))
+        return dict(line.split(" ", 1) for line in out.splitlines() if " " in line)
+
+    def environment(self) -> dict[str, str]:
+        """The variables that Compose interpolates with (Compose 2.27 and newer)."""
+        lines = self._call("config", "--environment")[0].splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+
+    def pull(self, host: str, services: Sequence[str]) -> None:
+        self._call("pull", "--quiet", *services, host=host)
+
+    def build(self, host: str, services: Sequence[str]) -> None:
+        self._call("build", "--quiet", *services, host=host)
+
+    def create(self, host: str, services: Sequence[str]) -> None:
+        """Creates what `host` (a view) does not show. Images are there already: nothing is built or pulled here."""
+        self._call("create", "--no-recreate", "--no-build", "--pull", "never", *services, host=host)
+
+    def _call(
+        self, *arguments: str, host: str | None = None, profiles: Sequence[str] | None = None
+    ) -> tuple[str, str]:
+        source = self.source
+        flags: list[str] = []
+        if source.definition is not None:
+            flags += ["-f", "-"]
+        else:
+            flags += [text for name in source.files for text in ("-f", name)]
+        if source.directory:
+            flags += ["--project-directory", source.directory]
+        flags += [text for name in source.env_files for text in ("--env-file", name)]
+        flags += [text for name in (profiles or source.profiles) for text in ("--profile", name)]
+        flags += ["--project-name", source.name] if source.name else []
+        stdin = json.dumps(source.definition) if source.definition is not None else None
+        return self._invoke([*flags, *arguments], stdin=stdin, host=host)
+
+    def _invoke(self, arguments: Sequence[str], *, stdin: str | None = None, host: str | None = None) -> tuple[str, str]:
+        environment = {name: "" for name in _ELSEWHERE}
+        environment.update({"COMPOSE_ANSI": "never", "COMPOSE_PROGRESS": "plain", "COMPOSE_MENU": "0"})
+        if host:
+            environment["DOCKER_HOST"] = host
+        # An empty line answers every question that Compose may ask with its safe default.
+        code, out, err = self._run([self._docker, "compose", *arguments], environment, self.source.directory, stdin or "\n")
+        if code != 0:
+            raise explained(self.source.spoken or self.source.name or "project", arguments, out, err)
+        return out, err

@@ -1,0 +1,114 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Compose prints when something is wrong, read into findings. Pure; the samples in the tests are recorded output.
+
+The words of other programs change, so nothing is decided here but the code and the remedy: whatever is not recognised is
+still reported, in Compose's own words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError
+
+_LOG_LINE = re.compile(r'^time="[^"]*" level=(?P<level>\w+) msg="(?P<text>(?:[^"\\]|\\.)*)"')
+_PLAIN_WARNING = re.compile(r"^(?:WARN\[\d+\]|WARNING:)\s*(?P<text>.*)")
+_UNSET = re.compile(r'^The "(?P<name>[^"]+)" variable is not set')
+_ENGINE_ERROR = re.compile(r"^(?:Error response from daemon|error during connect): (?P<text>.*)")
+_FROM_ENGINE = "Error response from daemon: "
+
+# (what Compose says, our code, what to do). The first that matches counts.
+_KNOWN: tuple[tuple[str, str, str], ...] = (
+    (r"is not a docker command|unknown command: docker compose|unknown shorthand flag: 'f'", "compose-plugin-missing",
+     "Install the Compose v2 plugin on the target (role shipshape.deploy.engine does)"),
+    (r"no configuration file provided", "compose-file-missing", "Check `project_src` and `files`"),
+    (r"no such file or directory|env file .* not found|couldn't find env file", "compose-file-missing",
+     "Bring the file there, or mark it `required: false`"),
+    (r"required variable \S+ is missing a value", "variable-required", "Set the variable in an env file or the environment"),
+    (r"invalid interpolation format|error while interpolating", "interpolation-invalid",
+     "Mend the expression; a literal dollar is written $$"),
+    (r"yaml: |mapping values are not allowed|did not find expected", "compose-file-invalid", "Mend the YAML at that place"),
+    (r"no such service", "service-unknown", "Check `services` against `docker compose config --services`"),
+    (r"depends on undefined service|undefined service|depends on .* which is undefined", "dependency-undefined",
+     "Define the service, enable the profile that holds it, or make the dependency `required: false`"),
+    (r"dependency cycle|cycle found", "dependency-cycle", "Break the circle of depends_on"),
+    (r"undefined (network|volume|config|secret)|refers to undefined", "reference-undefined", "Define it at the top level"),
+    (r"project name must not be empty|invalid project name", "project-name-invalid",
+     "Set project_name, or `name:` in the Compose file; lower-case letters, digits, - and _"),
+    (r"Additional propert|must be a|is not allowed|invalid compose project|validating |Unsupported|unsupported|has neither",
+     "compose-file-invalid", "Mend the key that is named"),
+    (r"pull access denied|repository does not exist|manifest unknown|not found: manifest|No such image", "image-not-found",
+     "Check name and tag, push it, or log in to its registry"),
+    (r"unauthorized|authentication required|denied: requested access", "registry-login-required",
+     "Log in to the registry on the target"),
+    (r"no such host|connection refused|i/o timeout|Client\.Timeout|network is unreachable|TLS handshake",
+     "registry-unreachable", "Check the way to the registry, or put the image on the target (docker load, build)"),
+    (r"no space left on device", "disk-full", "Free space on the engine's data root (docker system df), then run this again"),
+    (r"failed to solve|failed to build|exit code: \d+|did not complete successfully: exit", "build-failed",
+     "Read the build's last lines below and mend the Dockerfile"),
+)  # fmt: skip
+
+
+def lines(err: str) -> tuple[list[str], list[str]]:
+    """(warnings, everything else) of Compose's standard error, progress and log decoration removed."""
+    warned: list[str] = []
+    rest: list[str] = []
+    for line in (text.strip() for text in err.splitlines()):
+        logged = _LOG_LINE.match(line) or _PLAIN_WARNING.match(line)
+        if logged:
+            text = re.sub(r"\\(.)", r"\1", logged["text"])
+            if logged.groupdict().get("level", "warning") in ("warning", "info", "debug"):
+                warned.append(text)
+            else:
+                rest.append(text)
+        elif line:
+            rest.append(line)
+    return warned, rest
+
+
+def warnings(err: str, subject: str) -> list[Finding]:
+    """Compose's warnings as findings. The `version` key's is left out: it is obsolete and harmless in every old file."""
+    found = []
+    for text in dict.fromkeys(lines(err)[0]):
+        unset = _UNSET.match(text)
+        if unset:
+            message = f"the variable {unset['name']} is not set, and an empty text stands in its place"
+            remedy = f"Set {unset['name']} in an env file, or write ${{{unset['name']}:-}} where empty is meant"
+            found.append(Finding(WARNING, subject, "variable-unset", message, remedy))
+        elif "`version` is obsolete" not in text:
+            found.append(Finding(WARNING, subject, "compose-warning", text))
+    return found
+
+
+def explained(subject: str, arguments: Sequence[str], out: str, err: str) -> ShipshapeError:
+    """The error for a failed `docker compose`: its decisive line, with a stable code and a remedy."""
+    _, rest = lines(err or out)
+    said = decisive(rest) or "it failed without a word"
+    code, remedy = "compose-failed", "Run the same command by hand on the target to see all of its output"
+    for pattern, known, what_to_do in _KNOWN:
+        if re.search(pattern, said):
+            code, remedy = known, what_to_do
+            break
+    verb = next((word for word in arguments if word in ("config", "pull", "build", "create")), "")
+    doing = {"pull": "pulling: ", "build": "building: ", "create": "creating: "}.get(verb, "")
+    # A build's own output is the log of a failure that Compose only names.
+    logs = {f"docker compose {verb}": rest[-20:]} if verb in ("build", "pull", "create") and len(rest) > 1 else None
+    return ShipshapeError(Finding(CRITICAL, subject, code, f"{doing}{said}", remedy), logs=logs)
+
+
+def decisive(rest: Sequence[str]) -> str:
+    """The line that says why: the engine's own answer where there is one, else the last, with its continuation."""
+    for line in reversed(rest):
+        found = _ENGINE_ERROR.match(line)
+        if found:
+            return found["text"]
+        if _FROM_ENGINE in line:
+            return line.replace(_FROM_ENGINE, "")
+    if not rest:
+        return ""
+    # Compose's schema errors stand on several lines: "validating FILE: services.web ...".
+    start = next((at for at, line in enumerate(rest) if line.startswith(("validating ", "failed to "))), len(rest) - 1)
+    return " ".join(rest[start : start + 3])

@@ -1,0 +1,297 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carries out a plan: a small interpreter of its steps.
+
+Each service is one job of its own. A job waits for what its service depends on, then replaces or starts its containers,
+watches them, and either lets the new ones take over or puts everything back. A service that fails stops those that depend on
+it, and nobody else.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError
+from ..report.result import Report
+from .connection import Connection
+from .drift import CREATE, RECREATE, RESUME, WATCH, may_complete
+from .injection import Injector
+from .lifecycle import Lifecycle
+from .model import COMPLETED, HEALTHY, Dependency, Service
+from .plan import REMOVE, RENAME, RESTART, Plan, ServicePlan, Step
+from .view_rules import Successor, retired_name
+from .watch import STABLE, Sample, Watched, sample, until_stable, verdict
+
+# The engine starts containers one after the other internally; more requests at once only queue there.
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to look before something counts as stable, and how long to wait for it to get there, in seconds."""
+
+    stability: float = 10.0
+    wait_timeout: float = 300.0
+
+
+@dataclass
+class _Progress:
+    """What the others need to know of a service: its containers once they are started, or that it failed."""
+
+    started: threading.Event = field(default_factory=threading.Event)
+    containers: list[tuple[str, str]] = field(default_factory=list)  # (id, name)
+    failed: bool = False
+
+
+class DependencyFailed(Exception):
+    """A required dependency did not come up; it has been reported where it failed."""
+
+
+class Converger:
+    """Carries out one plan against one engine."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        plan: Plan,
+        successors: Sequence[Successor],
+        injector: Injector,
+        patience: Patience,
+        report: Report,
+    ) -> None:
+        self._connection = connection
+        self._plan = plan
+        self._patience = patience
+        self._report = report
+        self._injector = injector
+        self._life = Lifecycle(connection, plan.project)
+        self._successors = {entry.place.name: entry for entry in successors}
+        self._progress = {entry.service.name: _Progress() for entry in plan.services}
+        self._gate = threading.BoundedSemaphore(_AT_ONCE)
+        self._errors: list[ShipshapeError] = []
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """All services, then the removals. Raises one ShipshapeError with everything that went wrong."""
+        with ThreadPoolExecutor(max(1, len(self._plan.services))) as jobs:
+            for outcome in [jobs.submit(self._job, entry) for entry in self._plan.services]:
+                outcome.result()
+        if not self._errors:
+            for step in self._plan.removals:
+                with self._reported(step):
+                    self._life.remove(step.container, stop=True)
+        if self._errors:
+            raise merged(self._errors)
+
+    # -- one service ------------------------------------------------------------------------------------------------
+
+    def _job(self, entry: ServicePlan) -> None:
+        progress = self._progress[entry.service.name]
+        try:
+            self._await_dependencies(entry)
+            self._carry_out(entry, progress)
+        except DependencyFailed:
+            progress.failed = True
+            self._discard(entry)
+        except ShipshapeError as error:
+            progress.failed = True
+            with self._lock:
+                self._errors.append(error)
+        finally:
+            progress.started.set()
+
+    def _carry_out(self, entry: ServicePlan, progress: _Progress) -> None:
+        new = [step for step in entry.steps if step.brings_new_container]
+        progress.containers = [(at.id, at.name) for at in entry.containers]
+        watched = [self._put_right(entry.service, step) for step in entry.steps if not step.brings_new_container]
+        begun = time.monotonic()
+        try:
+            for step in new:
+                if step.action == RECREATE:
+                    self._life.stop(step.container)
+            watched += self._start_new(entry.service, new)
+            progress.containers += [(at.id, at.name) for at in watched if at.id not in dict(progress.containers)]
+            progress.started.set()
+            until_stable(self._connection, watched, self._patience.stability, self._patience.wait_timeout)
+        except BaseException:
+            self._put_back(new)
+            raise
+        for step in new:
+            self._take_over(step, begun)
+
+    def _put_right(self, service: Service, step: Step) -> Watched:
+        """Starts, restarts, resumes or merely watches a container that stays."""
+        container = step.container
+        assert container is not None
+        if step.action == WATCH:
+            return self._watch(service, container.id, step.target)
+        with self._reported(step), self._gate:
+            if step.action == RESUME:
+                self._life.unpause(container)
+            elif step.action == RESTART:
+                self._life.stop(container)
+                self._start(service, container.id, step.target)
+            else:
+                self._start(service, container.id, step.target)
+        return self._watch(service, container.id, step.target)
+
+    def _start(self, service: Service, container_id: str, name: str) -> None:
+        self._injector.inject(service, container_id)
+        self._life.start(service, container_id, name)
+
+    def _start_new(self, service: Service, steps: Sequence[Step]) -> list[Watched]:
+        watched = []
+        for step in steps:
+            successor = self._successors[step.target]
+            with self._gate:
+                self._start(service, successor.id, step.target)
+            watched.append(self._watch(service, successor.id, step.target))
+        return watched
+
+    def _watch(self, service: Service, container_id: str, name: str) -> Watched:
+        first, container = sample(self._connection, container_id)
+        ends = container is not None and may_complete(service, container)
+        # A container that has already been restarted once when it is first seen has failed once since it was created.
+        baseline = Sample(first.status, 0, first.started_at, first.exit_code) if self._is_new(container_id) else first
+        return Watched(container_id, name, service.name, baseline, time.monotonic(), ends)
+
+    def _is_new(self, container_id: str) -> bool:
+        return any(successor.id == container_id for successor in self._successors.values())
+
+    def _take_over(self, step: Step, begun: float) -> None:
+        """The new container is proven: it gets the name, and the old one goes."""
+        old = step.container
+        if step.action == RECREATE and old is not None:
+            self._life.rename(old.id, retired_name(step.target))
+            self._life.rename(self._successors[step.target].id, step.target)
+            self._life.remove(old)
+        self._report.done(step.action, step.target, step.reason, time.monotonic() - begun)
+
+    def _put_back(self, steps: Sequence[Step]) -> None:
+        """The new containers failed: they go, and the old ones run again."""
+        for step in steps:
+            with self._best_effort(step.target):
+                self._life.discard(self._successors[step.target].id)
+            if step.action == RECREATE and step.container is not None and step.container.status == "running":
+                with self._best_effort(step.target):
+                    self._life.start_again(step.container)
+                    self._report.done("rollback", step.target, "its replacement failed", 0.0)
+
+    def _discard(self, entry: ServicePlan) -> None:
+        """Its dependency failed: what was created for it is of no use, what runs is left alone."""
+        for step in entry.creates:
+            with self._best_effort(step.target):
+                self._life.discard(self._successors[step.target].id)
+        if entry.steps:
+            self._report.add(
+                Finding(
+                    WARNING,
+                    entry.service.name,
+                    "service-skipped",
+                    "it was left as it is, because something that it depends on failed",
+                    "Mend the dependency and run this again",
+                )
+            )
+
+    # -- dependencies -----------------------------------------------------------------------------------------------
+
+    def _await_dependencies(self, entry: ServicePlan) -> None:
+        if not entry.steps:
+            return  # nothing of this service is touched, so it waits for nobody
+        for wish in entry.service.depends_on:
+            progress = self._progress.get(wish.service)
+            if progress is None:
+                continue  # optional, and not in the selected profiles
+            progress.started.wait()
+            if progress.failed:
+                if wish.required:
+                    raise DependencyFailed(wish.service)
+                continue
+            self._await_condition(entry.service, wish, progress)
+
+    def _await_condition(self, service: Service, wish: Dependency, progress: _Progress) -> None:
+        if wish.condition not in (HEALTHY, COMPLETED):
+            return
+        deadline = time.monotonic() + self._patience.wait_timeout
+        for container_id, name in progress.containers:
+            problem = self._unmet(wish, container_id, deadline, progress)
+            if problem and progress.failed and wish.required:
+                raise DependencyFailed(wish.service)  # it is reported where it failed
+            if problem:
+                self._dependency_problem(service, wish, name, problem)
+
+    def _unmet(self, wish: Dependency, container_id: str, deadline: float, progress: _Progress) -> str:
+        """Waits for one container to meet the condition; says why it did not, or ''."""
+        pause = 0.05
+        while True:
+            now, _ = sample(self._connection, container_id)
+            if wish.condition == COMPLETED:
+                if now.status == "exited":
+                    return "" if now.exit_code == 0 else f"it ended with exit code {now.exit_code}"
+            elif now.health == "healthy":
+                return ""
+            elif now.status == "running" and not now.health:
+                return "it has no healthcheck, so it can never become healthy"
+            if verdict(now, now, 0.0, 0.0, False).outcome not in (STABLE, "wait"):
+                return verdict(now, now, 0.0, 0.0, False).reason
+            if progress.failed:
+                return "it failed"
+            if time.monotonic() > deadline:
+                return f"{self._patience.wait_timeout:g} s were not enough for it to get there"
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.5)
+
+    def _dependency_problem(self, service: Service, wish: Dependency, name: str, problem: str) -> None:
+        finding = Finding(
+            CRITICAL if wish.required else WARNING,
+            service.name,
+            "dependency-unmet",
+            f"it waits for {wish.service} ({wish.condition}), but of container {name}: {problem}",
+            f"Mend {wish.service}, then run this again",
+        )
+        if wish.required:
+            raise ShipshapeError(finding)
+        self._report.add(finding)
+
+    # -- reporting --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _reported(self, step: Step) -> Iterator[None]:
+        with self._report.doing(step.action, step.target, step.reason):
+            yield
+
+    @contextmanager
+    def _best_effort(self, name: str) -> Iterator[None]:
+        """Putting back goes on with the next container when one cannot be put back; that one is named."""
+        try:
+            yield
+        except ShipshapeError as error:
+            self._report.add(*error.findings)
+
+
+def tidy(connection: Connection, plan: Plan, report: Report) -> None:
+    """What an interrupted run left is put right before anything new is begun."""
+    life = Lifecycle(connection, plan.project)
+    for step in plan.tidy:
+        assert step.container is not None
+        with report.doing(step.action, step.target, step.reason):
+            if step.action == RENAME:
+                life.rename(step.container.id, step.target)
+            elif step.action == REMOVE:
+                life.remove(step.container, stop=True)
+
+
+def merged(errors: Sequence[ShipshapeError]) -> ShipshapeError:
+    """Several services failed: one error with all that they said."""
+    logs: dict[str, list[str]] = {}
+    for error in errors:
+        logs.update(error.logs)
+    return ShipshapeError(*(finding for error in errors for finding in error.findings), logs=logs)
+
+

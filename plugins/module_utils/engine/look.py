@@ -1,0 +1,179 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The observed state: what the engine holds of a project. One list, then one inspect a container, side by side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from .applied import LABEL, Applied, read
+from .connection import Connection, EngineRefused, path_segment
+from .model import Project
+from .view_rules import LABEL_NUMBER, LABEL_SERVICE, final_name
+
+LABEL_PROJECT = "com.docker.compose.project"
+LABEL_ONEOFF = "com.docker.compose.oneoff"
+LABEL_HASH = "com.docker.compose.config-hash"
+LABEL_DEPENDS_ON = "com.docker.compose.depends_on"
+LABEL_REPLACE = "com.docker.compose.replace"
+
+# More threads than this gain nothing: the engine answers an inspect in less time than a thread takes to be scheduled.
+_READERS = 4
+# A recreate that plain Compose did not finish leaves its new container under such a name.
+_COMPOSE_TEMPORARY = re.compile(r"^[0-9a-f]{12}_(?P<name>.+)$")
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One container as the engine reports it. `role` is '' for one that stands in its place; 'new' and 'old' are a
+    successor and a predecessor of an unfinished replacement."""
+
+    id: str
+    name: str
+    service: str
+    number: int
+    role: str
+    raw: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return self.raw["Config"].get("Labels") or {}
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        state: Mapping[str, Any] = self.raw["State"]
+        return state
+
+    @property
+    def status(self) -> str:
+        """created, running, paused, restarting, removing, exited or dead."""
+        return str(self.state["Status"])
+
+    @property
+    def image_id(self) -> str:
+        return str(self.raw["Image"])
+
+    @property
+    def applied(self) -> Applied | None:
+        return read(self.labels.get(LABEL))
+
+    @property
+    def restarts(self) -> bool:
+        """Whether the engine starts it again when it has ended well."""
+        return self.raw["HostConfig"].get("RestartPolicy", {}).get("Name") in ("always", "unless-stopped")
+
+    @property
+    def has_healthcheck(self) -> bool:
+        test = (self.raw["Config"].get("Healthcheck") or {}).get("Test") or []
+        return bool(test) and test[0] != "NONE"
+
+    @property
+    def stop_seconds(self) -> int:
+        """How long it is given to end by itself; 10 s is the engine's own default."""
+        wanted = self.raw["Config"].get("StopTimeout")
+        return 10 if wanted is None else int(wanted)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Everything of a project in the engine at one moment. `images` maps a reference to the id it means now."""
+
+    containers: tuple[Observed, ...] = ()
+    images: Mapping[str, str] = field(default_factory=dict)
+    image_volumes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    networks: frozenset[str] = frozenset()
+    volumes: frozenset[str] = frozenset()
+
+    def of(self, service: str) -> list[Observed]:
+        return [container for container in self.containers if container.service == service]
+
+
+def observed(raw: Mapping[str, Any]) -> Observed:
+    """One container from its inspect document."""
+    labels = raw["Config"].get("Labels") or {}
+    name = raw["Name"].lstrip("/")
+    role = final_name(name)[1]
+    if not role and LABEL_REPLACE in labels and _COMPOSE_TEMPORARY.match(name):
+        role = "compose"
+    number = labels.get(LABEL_NUMBER, "")
+    return Observed(
+        raw["Id"], name, labels.get(LABEL_SERVICE, ""), int(number) if number.isdigit() else 0, role, raw
+    )
+
+
+def unprefixed(name: str) -> str:
+    """A container's name without what an unfinished replacement, ours or Compose's, has added to it."""
+    found = _COMPOSE_TEMPORARY.match(name)
+    return found["name"] if found else final_name(name)[0]
+
+
+def containers(connection: Connection, project: str, *, one_off: bool = False) -> tuple[Observed, ...]:
+    """The project's containers, running or not; those of `docker compose run` only when asked for."""
+    listed = connection.get("/containers/json", all="1", filters={"label": [f"{LABEL_PROJECT}={project}"]})
+    ids = [
+        entry["Id"]
+        for entry in listed
+        # The engine matches a label exactly; this guards against one that would not.
+        if (entry.get("Labels") or {}).get(LABEL_PROJECT) == project
+        and (one_off or (entry.get("Labels") or {}).get(LABEL_ONEOFF, "False") != "True")
+    ]
+    inspected = _side_by_side(lambda at: _or_none(connection, f"/containers/{at}/json"), ids)
+    found = [observed(raw) for raw in inspected if raw is not None]
+    return tuple(sorted(found, key=lambda entry: (entry.service, entry.number, entry.name)))
+
+
+def look(connection: Connection, project: Project) -> Look:
+    """All that deciding needs, read side by side."""
+    with ThreadPoolExecutor(3) as readers:
+        awaited = readers.submit(containers, connection, project.name)
+        networks = readers.submit(_owned, connection, "/networks", project.name)
+        volumes = readers.submit(_owned, connection, "/volumes", project.name)
+        references = sorted({service.image for service in project.services.values()})
+        documents = _side_by_side(lambda name: image(connection, name), references)
+        images = {name: document for name, document in zip(references, documents) if document is not None}
+        return Look(
+            containers=awaited.result(),
+            images={name: document["Id"] for name, document in images.items()},
+            image_volumes={name: _declared_volumes(document) for name, document in images.items()},
+            networks=networks.result(),
+            volumes=volumes.result(),
+        )
+
+
+def image(connection: Connection, reference: str) -> Mapping[str, Any] | None:
+    """What `reference` means in the engine now; None when it holds no such image."""
+    document: Mapping[str, Any] | None = _or_none(connection, f"/images/{path_segment(reference)}/json")
+    return document
+
+
+def _declared_volumes(document: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset((document.get("Config") or {}).get("Volumes") or ())
+
+
+def _owned(connection: Connection, path: str, project: str) -> frozenset[str]:
+    """Names of networks or volumes: all of them, for one of somebody else's under a wanted name is there as well."""
+    answer = connection.get(path)
+    entries = answer.get("Volumes") or [] if isinstance(answer, Mapping) else answer
+    return frozenset(entry["Name"] for entry in entries)
+
+
+def _or_none(connection: Connection, path: str) -> Any:
+    try:
+        return connection.get(path)
+    except EngineRefused as refused:
+        if refused.status == 404:
+            return None  # gone between list and inspect, or never there
+        raise
+
+
+def _side_by_side(work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    todo = list(items)
+    if len(todo) < 4:
+        return [work(item) for item in todo]
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(work, todo))

@@ -1,0 +1,181 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The wanted state: a resolved Compose project as plain data. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..report.masking import secret_values
+
+STARTED = "service_started"
+HEALTHY = "service_healthy"
+COMPLETED = "service_completed_successfully"
+
+# What a container does not depend on: Compose leaves the same keys out of its own hash.
+_NOT_OF_THE_CONTAINER = ("build", "pull_policy", "scale", "depends_on", "profiles")
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """One entry of depends_on. `restart`: the dependent restarts when this dependency is replaced."""
+
+    service: str
+    condition: str = STARTED
+    required: bool = True
+    restart: bool = False
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service. `definition` is its entry of the resolved model, without what does not concern a container."""
+
+    name: str
+    image: str
+    definition: Mapping[str, Any]
+    scale: int = 1
+    depends_on: tuple[Dependency, ...] = ()
+    shares_with: frozenset[str] = frozenset()  # services whose container (namespace, volumes) it is bound to
+    container_name: str | None = None
+    builds: bool = False
+    pull_policy: str = ""
+    one_shot: bool = False  # somebody waits for it to complete
+    serves: bool = False  # it publishes a port, has a healthcheck, or somebody needs it running: it may never just end
+
+    def container(self, project: str, number: int) -> str:
+        return self.container_name or f"{project}-{self.name}-{number}"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project. `networks` and `volumes` map the names in the engine of what the project owns to their keys."""
+
+    name: str
+    services: Mapping[str, Service]
+    networks: Mapping[str, str] = field(default_factory=dict)
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    secrets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def in_order(self) -> list[Service]:
+        """Services after everything that they depend on; otherwise by name."""
+        ordered: dict[str, Service] = {}
+
+        def visit(name: str) -> None:
+            service = self.services.get(name)
+            if service is None or name in ordered:
+                return
+            for dependency in sorted(service.depends_on, key=lambda entry: entry.service):
+                visit(dependency.service)
+            ordered[name] = service
+
+        for name in sorted(self.services):
+            visit(name)
+        return list(ordered.values())
+
+
+def project_from(document: Mapping[str, Any]) -> Project:
+    """The project that `docker compose config --format json` printed as `document`."""
+    entries: Mapping[str, Mapping[str, Any]] = document.get("services") or {}
+    name = document["name"]
+    wishes = [wish for entry in entries.values() for wish in _dependencies(entry).values()]
+    awaited = {wish.service for wish in wishes if wish.condition == COMPLETED}
+    needed = {wish.service for wish in wishes} - awaited
+    services = {key: _service(name, key, entry, key in awaited, key in needed) for key, entry in entries.items()}
+    return Project(
+        name=name,
+        services=services,
+        networks=_owned(name, document.get("networks")),
+        volumes=_owned(name, document.get("volumes")),
+        configs=document.get("configs") or {},
+        secrets=document.get("secrets") or {},
+        document=document,
+    )
+
+
+def _service(project: str, name: str, entry: Mapping[str, Any], awaited: bool, needed: bool) -> Service:
+    deploy = dict(entry.get("deploy") or {})
+    replicas = deploy.pop("replicas", None)
+    definition = {key: value for key, value in entry.items() if key not in _NOT_OF_THE_CONTAINER and value is not None}
+    definition = {key: value for key, value in definition.items() if not key.startswith("x-")}
+    if "deploy" in definition:
+        definition["deploy"] = deploy
+    scale = entry.get("scale")
+    return Service(
+        name=name,
+        image=entry.get("image") or f"{project}-{name}",
+        definition=definition,
+        scale=int(scale if scale is not None else 1 if replicas is None else replicas),
+        depends_on=tuple(_dependencies(entry).values()),
+        shares_with=_shared(entry),
+        container_name=entry.get("container_name"),
+        builds=bool(entry.get("build")),
+        pull_policy=entry.get("pull_policy") or "",
+        one_shot=awaited,
+        serves=not awaited and (needed or bool(entry.get("ports")) or _checked(entry)),
+    )
+
+
+def _dependencies(entry: Mapping[str, Any]) -> dict[str, Dependency]:
+    return {
+        target: Dependency(
+            target, wish.get("condition", STARTED), wish.get("required", True), wish.get("restart", False)
+        )
+        for target, wish in (entry.get("depends_on") or {}).items()
+    }
+
+
+def _checked(entry: Mapping[str, Any]) -> bool:
+    check = entry.get("healthcheck") or {}
+    return bool(check.get("test")) and not check.get("disable")
+
+
+def _shared(entry: Mapping[str, Any]) -> frozenset[str]:
+    modes = [str(entry.get(key) or "") for key in ("network_mode", "ipc", "pid")]
+    names = {mode.partition(":")[2] for mode in modes if mode.startswith("service:")}
+    for source in entry.get("volumes_from") or []:
+        kind, _, _ = source.partition(":")
+        if kind != "container":
+            names.add(kind)
+    return frozenset(names)
+
+
+def _owned(project: str, section: Mapping[str, Any] | None) -> dict[str, str]:
+    owned = {}
+    for key, entry in (section or {}).items():
+        entry = entry or {}
+        if not entry.get("external"):
+            owned[entry.get("name") or f"{project}_{key}"] = key
+    return owned
+
+
+def unescaped(text: str) -> str:
+    """`docker compose config` writes a literal dollar as two."""
+    return text.replace("$$", "$")
+
+
+def secrets_of(project: Project) -> set[str]:
+    """Every value in the project that must not be shown.
+
+    A word that stands in the open as well (a service called like the password of a careless example) is left out:
+    masking it would blacken the whole report, and hide nothing.
+    """
+    found = {
+        unescaped(value)
+        for service in project.services.values()
+        for value in secret_values(service.definition.get("environment") or {})
+    }
+    found |= {unescaped(str(entry["content"])) for entry in project.secrets.values() if entry.get("content")}
+    return found - _public_words(project)
+
+
+def _public_words(project: Project) -> set[str]:
+    words = {project.name, *project.networks, *project.volumes, *project.networks.values(), *project.volumes.values()}
+    for service in project.services.values():
+        words |= {service.name, service.container_name or "", *re.split(r"[/:@]", service.image)}
+    return words

@@ -1,0 +1,289 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From differences to ordered actions. Pure: check mode prints the plan, the converger runs the same object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from .drift import (
+    CREATE,
+    RECREATE,
+    RESUME,
+    START,
+    WATCH,
+    Drift,
+    container_drift,
+    missing,
+    orphan,
+    surplus,
+)
+from .look import Look, Observed, unprefixed
+from .model import Dependency, Project, Service
+from .view_rules import Inherited, Place, Successor
+
+RESTART = "restart"
+REMOVE = "remove"
+RENAME = "rename"
+
+# What an unfinished replacement left is put right before anything else is done.
+LEFT_BEHIND = "left by an interrupted run"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One action on one container. `container` is the one that exists, None where one is to be created.
+
+    `place` is where a created one belongs; `successor` is set where an interrupted run has created it already.
+    """
+
+    action: str
+    target: str
+    reason: str
+    container: Observed | None = None
+    place: Place | None = None
+    successor: Observed | None = None
+
+    @property
+    def brings_new_container(self) -> bool:
+        return self.action in (CREATE, RECREATE)
+
+
+@dataclass(frozen=True)
+class ServicePlan:
+    """The steps of one service, and what it waits for. Services without steps are in the plan to be waited for."""
+
+    service: Service
+    steps: tuple[Step, ...] = ()
+    containers: tuple[Observed, ...] = ()  # those that stay
+
+    @property
+    def creates(self) -> tuple[Step, ...]:
+        return tuple(step for step in self.steps if step.brings_new_container)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is to be done, in order: tidy, images, networks and volumes, services, removals."""
+
+    project: Project
+    tidy: tuple[Step, ...] = ()
+    networks: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    services: tuple[ServicePlan, ...] = ()
+    removals: tuple[Step, ...] = ()
+    drift: tuple[Drift, ...] = ()
+    orphans: tuple[Observed, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return not (self.tidy or self.networks or self.volumes or self.steps or self.removals)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return tuple(step for entry in self.services for step in entry.steps)
+
+    def announced(self) -> list[tuple[str, str, str]]:
+        """(action, target, reason) of everything, in the order in which it is done."""
+        return [
+            *((step.action, step.target, step.reason) for step in self.tidy),
+            *(("create", f"network {name}", "it does not exist") for name in self.networks),
+            *(("create", f"volume {name}", "it does not exist") for name in self.volumes),
+            *((step.action, step.target, step.reason) for step in self.steps if step.action != WATCH),
+            *((step.action, step.target, step.reason) for step in self.removals),
+        ]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the caller asks for beyond the project itself: the options of module `stack`."""
+
+    recreate: str = "auto"
+    remove_orphans: bool = False
+    partial: bool = False  # only some services were asked for: nothing is said about the others
+    known_services: frozenset[str] = frozenset()  # every service of every profile: what is not among them is an orphan
+
+
+@dataclass
+class _Grouped:
+    """A service's containers, told apart."""
+
+    standing: list[Observed] = field(default_factory=list)
+    successors: dict[str, Observed] = field(default_factory=dict)  # by final name
+    tidy: list[Step] = field(default_factory=list)
+
+
+def plan(project: Project, look: Look, hashes: Mapping[str, str], wishes: Wishes) -> Plan:
+    """The plan that brings `project` about from what `look` saw. `hashes`: see drift.needs_hashes."""
+    drift: list[Drift] = []
+    entries: dict[str, ServicePlan] = {}
+    tidy: list[Step] = []
+    removals: list[Step] = []
+    for service in project.in_order():
+        group = _grouped(project, service, look)
+        entry, found, removed, unused = _service_plan(project, service, group, look, hashes, wishes, entries)
+        tidy += group.tidy + unused
+        removals = removed + removals  # dependents go before what they depend on
+        drift += found
+        entries[service.name] = entry
+    orphans = () if wishes.partial else _orphans(project, look, wishes)
+    drift += [orphan(container) for container in orphans]
+    if wishes.remove_orphans:
+        removals = [Step(REMOVE, at.name, orphan(at).reason(), at) for at in orphans] + removals
+    creates = any(entry.creates for entry in entries.values())
+    return Plan(
+        project=project,
+        tidy=tuple(tidy),
+        # Compose makes networks and volumes on its way to a container, and only then.
+        networks=tuple(sorted(set(project.networks) - look.networks)) if creates else (),
+        volumes=tuple(sorted(set(project.volumes) - look.volumes)) if creates else (),
+        services=tuple(entries.values()),
+        removals=tuple(removals),
+        drift=tuple(drift),
+        orphans=orphans,
+    )
+
+
+def _grouped(project: Project, service: Service, look: Look) -> _Grouped:
+    """What stands in its place, and what an interrupted replacement (ours or Compose's) has left to put right."""
+    group = _Grouped()
+    by_name: dict[str, dict[str, Observed]] = {}
+    for container in look.of(service.name):
+        by_name.setdefault(unprefixed(container.name), {})[container.role] = container
+    for name, roles in sorted(by_name.items(), key=lambda entry: min(at.number for at in entry[1].values())):
+        standing = roles.get("") or roles.get("old") or roles.get("compose")
+        if standing is not None and standing.role:
+            # Its successor never took over, so this is still the one that was proven last.
+            group.tidy.append(Step(RENAME, name, LEFT_BEHIND, standing))
+        if standing is not None:
+            group.standing.append(standing)
+        for role in ("old", "compose"):
+            if roles.get(role) not in (None, standing):
+                group.tidy.append(Step(REMOVE, roles[role].name, LEFT_BEHIND, roles[role]))
+        if "new" in roles and standing is None:
+            group.tidy.append(Step(REMOVE, roles["new"].name, LEFT_BEHIND, roles["new"]))
+        elif "new" in roles:
+            group.successors[name] = roles["new"]
+    return group
+
+
+def _service_plan(
+    project: Project,
+    service: Service,
+    group: _Grouped,
+    look: Look,
+    hashes: Mapping[str, str],
+    wishes: Wishes,
+    before: Mapping[str, ServicePlan],
+) -> tuple[ServicePlan, list[Drift], list[Step], list[Step]]:
+    """(plan, drift, removals, successors that are of no use) of one service."""
+    found = {at.id: container_drift(project, service, at, look, hashes) for at in group.standing}
+    forced = _forced(service, wishes, before)
+    # Those that must be replaced anyway are the ones to give up when there are too many, then the highest numbers.
+    ranked = sorted(group.standing, key=lambda at: (any(d.action == RECREATE for d in found[at.id]), at.number))
+    kept = sorted(ranked[: service.scale], key=lambda at: at.number)
+    given_up = ranked[service.scale :]
+    drift = [entry for at in kept for entry in found[at.id]] + [surplus(service, at) for at in given_up]
+    removals = [Step(REMOVE, at.name, surplus(service, at).reason(), at) for at in given_up]
+    steps: list[Step] = []
+    used: set[str] = set()
+    for at in kept:
+        step = _step(service, at, found[at.id], forced, look, before)
+        if step is not None and step.action == RECREATE:
+            successor = group.successors.get(step.target)
+            if successor is not None and _fits(project, service, successor, look, hashes):
+                step = replace(step, successor=successor)
+                used.add(successor.id)
+        if step is not None and not (wishes.recreate == "never" and step.action == RECREATE):
+            steps.append(step)
+    numbers = [at.number for at in kept]
+    for number in range(max(numbers, default=0) + 1, max(numbers, default=0) + 1 + service.scale - len(kept)):
+        name = service.container(project.name, number)
+        drift.append(missing(service, name))
+        steps.append(Step(CREATE, name, "it does not exist", place=Place(number, name)))
+    unused = [Step(REMOVE, at.name, LEFT_BEHIND, at) for at in group.successors.values() if at.id not in used]
+    replaced = {step.container.id for step in steps if step.action == RECREATE and step.container}
+    staying = tuple(at for at in kept if at.id not in replaced)
+    return ServicePlan(service, tuple(steps), staying), drift, removals, unused
+
+
+def _forced(service: Service, wishes: Wishes, before: Mapping[str, ServicePlan]) -> str:
+    """Why the whole service is replaced although nothing about it differs; '' when it is not."""
+    if wishes.recreate == "always":
+        return "recreate: always"
+    for name in sorted(service.shares_with):
+        if name in before and before[name].creates:
+            return f"it shares a namespace or volumes with {name}, which gets a new container"
+    return ""
+
+
+def _step(
+    service: Service,
+    container: Observed,
+    drift: Sequence[Drift],
+    forced: str,
+    look: Look,
+    before: Mapping[str, ServicePlan],
+) -> Step | None:
+    reason = ", ".join(dict.fromkeys(entry.reason() for entry in drift))
+    actions = {entry.action for entry in drift}
+    name = unprefixed(container.name)
+    if forced or RECREATE in actions:
+        why = ", ".join(dict.fromkeys(entry.reason() for entry in drift if entry.action == RECREATE))
+        mounts = inherited(container, look.image_volumes.get(service.image, frozenset()))
+        place = Place(container.number, name, container.id, mounts)
+        return Step(RECREATE, name, forced or why, container, place)
+    if START in actions:
+        return Step(START, name, reason, container)
+    if RESUME in actions:
+        return Step(RESUME, name, reason, container)
+    renewed = [wish.service for wish in service.depends_on if _asks_restart(service, wish, before)]
+    if renewed and container.status == "running":
+        return Step(RESTART, name, f"{', '.join(sorted(renewed))} is replaced or restarted", container)
+    if WATCH in actions:
+        return Step(WATCH, name, reason, container)
+    return None
+
+
+def _asks_restart(service: Service, wish: Dependency, before: Mapping[str, ServicePlan]) -> bool:
+    steps = before[wish.service].steps if wish.service in before else ()
+    bound = wish.restart or wish.service in service.shares_with
+    return bound and any(step.action in (CREATE, RECREATE, START, RESTART) for step in steps)
+
+
+def _fits(project: Project, service: Service, successor: Observed, look: Look, hashes: Mapping[str, str]) -> bool:
+    """Whether what an interrupted run created is what would be created now."""
+    drift = container_drift(project, service, successor, look, hashes)
+    return not any(entry.action == RECREATE for entry in drift) and successor.status in ("created", "running")
+
+
+def inherited(container: Observed, declared: frozenset[str]) -> tuple[Inherited, ...]:
+    """The mounts that a successor may take along (see view_rules.with_inherited_volumes)."""
+    return tuple(
+        Inherited(
+            type=mount["Type"],
+            source=mount.get("Name") or mount.get("Source", ""),
+            target=mount["Destination"],
+            read_only=not mount.get("RW", True),
+            declared=mount["Destination"] in declared,
+        )
+        for mount in container.raw.get("Mounts") or []
+        if mount["Type"] != "tmpfs"
+    )
+
+
+def _orphans(project: Project, look: Look, wishes: Wishes) -> tuple[Observed, ...]:
+    known = wishes.known_services | set(project.services)
+    return tuple(at for at in look.containers if at.service not in known)
+
+
+def reused(entries: Sequence[ServicePlan]) -> dict[str, Successor]:
+    """Successors that an interrupted run left and that fit, as the view must know them: by id."""
+    return {
+        step.successor.id: Successor(step.successor.id, entry.service.name, step.place, step.successor.name)
+        for entry in entries
+        for step in entry.steps
+        if step.successor is not None and step.place is not None
+    }

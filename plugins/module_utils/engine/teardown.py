@@ -1,0 +1,125 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""States `stopped` and `absent`: what belongs to the project, told by Compose's own labels, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from ..report.finding import ShipshapeError, failure
+from ..report.result import Report
+from .connection import Connection
+from .lifecycle import Lifecycle, refused
+from .look import LABEL_DEPENDS_ON, LABEL_PROJECT, Observed, containers
+from .model import Project
+
+_AT_ONCE = 8
+
+
+def waves(found: Sequence[Observed]) -> list[list[Observed]]:
+    """Containers in the order in which they are stopped: each wave only after everything that depends on it. Pure.
+
+    The order is that of Compose's label on the containers, so that it is known even when the Compose file is gone.
+    """
+    needs = {at.service: _needs(at) for at in found}
+    depth: dict[str, int] = {}
+
+    def visit(service: str, below: int, path: tuple[str, ...]) -> None:
+        if service in path or service not in needs:
+            return  # a circle cannot be ordered, and Compose would not have started it
+        depth[service] = max(depth.get(service, 0), below)
+        for needed in needs[service]:
+            visit(needed, below + 1, (*path, service))
+
+    for service in needs:
+        visit(service, 0, ())
+    return [[at for at in found if depth[at.service] == level] for level in sorted(set(depth.values()))]
+
+
+def _needs(container: Observed) -> set[str]:
+    entries = container.labels.get(LABEL_DEPENDS_ON, "")
+    return {entry.partition(":")[0] for entry in entries.split(",") if entry}
+
+
+class Teardown:
+    """Stops or removes one project."""
+
+    def __init__(self, connection: Connection, project: Project, report: Report, check: bool) -> None:
+        self._connection = connection
+        self._project = project
+        self._report = report
+        self._check = check
+        self._life = Lifecycle(connection, project)
+
+    def stopped(self, services: Iterable[str]) -> None:
+        """Nothing of the project runs any more; everything is still there."""
+        running = [at for at in self._found(services) if at.status in ("running", "restarting", "paused")]
+        self._wave_by_wave("stop", running, self._life.stop)
+
+    def absent(self, services: Iterable[str], volumes: bool) -> None:
+        """Containers and networks of the project are gone; its volumes too when `volumes` is true."""
+        asked = list(services)
+        found = self._found(asked, one_off=True)
+        self._wave_by_wave("remove", found, lambda at: self._life.remove(at, stop=True, volumes=volumes))
+        if asked:
+            return  # only some services: the networks and volumes are still those of the others
+        for kind, names in (("network", self._owned("/networks")), ("volume", self._owned("/volumes") if volumes else [])):
+            for name in names:
+                self._remove(kind, name)
+
+    def _found(self, services: Iterable[str], *, one_off: bool = False) -> list[Observed]:
+        asked = set(services)
+        found = containers(self._connection, self._project.name, one_off=one_off)
+        return [at for at in found if not asked or at.service in asked]
+
+    def _wave_by_wave(self, action: str, found: Sequence[Observed], work: Callable[[Observed], None]) -> None:
+        reason = f"the project is to be {'stopped' if action == 'stop' else 'absent'}"
+
+        def one(container: Observed) -> ShipshapeError | None:
+            try:
+                with self._report.doing(action, container.name, reason):
+                    work(container)
+            except ShipshapeError as error:
+                return error
+            return None
+
+        for wave in waves(found):
+            if self._check:
+                for container in wave:
+                    self._report.planned(action, container.name, reason)
+                continue
+            with ThreadPoolExecutor(_AT_ONCE) as hands:
+                errors = [error for error in hands.map(one, wave) if error is not None]
+            if errors:
+                raise errors[0]
+
+    def _owned(self, path: str) -> list[str]:
+        label = {"label": [f"{LABEL_PROJECT}={self._project.name}"]}
+        answer = self._connection.get(path, filters=label)
+        entries = answer.get("Volumes") or [] if isinstance(answer, dict) else answer
+        return sorted(
+            entry["Name"] for entry in entries if (entry.get("Labels") or {}).get(LABEL_PROJECT) == self._project.name
+        )
+
+    def _remove(self, kind: str, name: str) -> None:
+        reason = "the project is to be absent"
+        if self._check:
+            self._report.planned("remove", f"{kind} {name}", reason)
+            return
+        from docker.errors import APIError, NotFound
+
+        client = self._connection.sdk()
+        try:
+            with self._report.doing("remove", f"{kind} {name}", reason):
+                client.remove_network(name) if kind == "network" else client.remove_volume(name)
+        except NotFound:
+            return
+        except APIError as error:
+            said = str(error.explanation or error)
+            if "active endpoints" in said or "in use" in said:
+                what = f"{kind} {name} is used by a container that does not belong to project {self._project.name}: {said}"
+                remedy = f"Find it with docker {kind} inspect {name}, disconnect or remove it, then run this again"
+                raise failure(self._project.name, f"{kind}-in-use", what, remedy) from error
+            raise refused("remove", f"{kind} {name}", self._project.name, said) from error

@@ -1,0 +1,300 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filtered view of the engine: a small HTTP server on a private socket that Compose takes for the engine.
+
+It lives as long as the `with` block around it. Every connection from Compose has one connection of its own to the real
+engine, over whatever transport that is; bodies are streamed, only those that are rewritten are held in memory.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import socketserver
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler
+from typing import Any, BinaryIO
+from urllib.parse import parse_qsl, urlencode
+
+from .connection import Connection
+from .view_rules import Rule, Scene, Successor, UnexpectedCreation, creation, rule, with_alias
+
+# Compose asks for all services at once, and a full backlog makes its connections fail: it must exceed their number.
+_BACKLOG = 1024
+_PIECE = 64 * 1024
+_PREFIX = "shipshape-view-"
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "proxy-connection"})
+
+
+class View:
+    """Serves `scene` to Compose. `address` is for DOCKER_HOST; `refused` lists the requests that were turned down."""
+
+    def __init__(self, connection: Connection, scene: Scene) -> None:
+        self.connection = connection
+        self.scene = scene
+        self.refused: list[str] = []
+        self.injected: set[str] = set()
+
+    def __enter__(self) -> View:
+        _sweep()
+        self._directory = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_short_tempdir())
+        path = os.path.join(self._directory, "s")
+        self.address = f"unix://{path}"
+        view = self
+
+        class Handler(_Handler):
+            pass
+
+        Handler.view = view
+        self._server = _Server(path, Handler)
+        # 0.02 s: how long the end of the block may wait for the server to notice.
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _short_tempdir() -> str:
+    """A socket's path may have 107 bytes, and a configured TMPDIR can be longer than that."""
+    directory = tempfile.gettempdir()
+    return directory if len(directory) < 60 else "/tmp"
+
+
+def _sweep() -> None:
+    """Removes what views of killed processes left."""
+    directory = _short_tempdir()
+    for name in os.listdir(directory):
+        if name.startswith(_PREFIX):
+            pid = name[len(_PREFIX) :].partition("-")[0]
+            if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+                shutil.rmtree(os.path.join(directory, name), ignore_errors=True)
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    request_queue_size = _BACKLOG
+    daemon_threads = True
+    block_on_close = False
+
+    def server_bind(self) -> None:
+        # The directory is 0700 already; the socket itself is closed to others as well from its first instant.
+        before = os.umask(0o177)
+        try:
+            super().server_bind()
+        finally:
+            os.umask(before)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A connection that breaks is Compose's to report; a traceback here would end up in the module's output."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    view: View
+    protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.upstream = self.view.connection.stream()
+
+    def finish(self) -> None:
+        self.upstream.close()
+        super().finish()
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Nothing: standard error belongs to the module."""
+
+    def _serve(self) -> None:
+        path, _, query = self.path.partition("?")
+        what, subject = rule(self.command, path)
+        try:
+            if what is Rule.FORWARD:
+                self._forward()
+            elif what is Rule.CREATE:
+                self._create(path, query)
+            elif what is Rule.LIST:
+                self._rewritten(lambda document: self.view.scene.listed(document))
+            elif what is Rule.INSPECT:
+                self._rewritten(lambda document: self.view.scene.inspected(document))
+            elif what is Rule.CONNECT:
+                self._connect()
+            elif what is Rule.RESOURCE:
+                self._resource(subject)
+            elif what is Rule.INJECT and subject in self.view.scene.created:
+                self.view.injected.add(subject)
+                self._forward()
+            else:
+                self._refuse(f"{self.command} {path}")
+        except UnexpectedCreation as unexpected:
+            self._refuse(f"creation of {unexpected}")
+        except (OSError, http.client.HTTPException) as error:
+            self._answer(502, {"message": f"the engine did not answer: {error or type(error).__name__}"})
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = _serve
+
+    def _refuse(self, request: str) -> None:
+        self.view.refused.append(request)
+        self._answer(403, {"message": f"shipshape.deploy lets Compose create, and nothing else: {request} refused"})
+
+    def _answer(self, status: int, document: Any) -> None:
+        self._respond(status, [("Content-Type", "application/json")], json.dumps(document).encode())
+        # A request body that nobody read would be taken for the next request.
+        self.close_connection = True
+
+    def _respond(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() not in _HOP_BY_HOP and name.lower() != "content-length":
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    # -- the request on its way up ----------------------------------------------------------------------------------
+
+    def _ask(self, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
+        """Sends the request on, with `body` in place of its own when one is given."""
+        upgrade = "upgrade" in self.headers.get("Connection", "").lower()
+        self.upstream.putrequest(self.command, path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            if (name.lower() not in _HOP_BY_HOP or upgrade) and not (body is not None and name == "Content-Length"):
+                self.upstream.putheader(name, value)
+        if body is not None:
+            self.upstream.putheader("Content-Length", str(len(body)))
+            self.upstream.endheaders(body)
+        elif "chunked" in self.headers.get("Transfer-Encoding", "").lower():
+            self.upstream.putheader("Transfer-Encoding", "chunked")
+            self.upstream.endheaders(_chunks(self.rfile), encode_chunked=True)
+        else:
+            self.upstream.endheaders(_pieces(self.rfile, int(self.headers.get("Content-Length") or 0)))
+        return self.upstream.getresponse()
+
+    def _body(self) -> bytes:
+        if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
+            return b"".join(_chunks(self.rfile))
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+    # -- the answer on its way down ---------------------------------------------------------------------------------
+
+    def _forward(self) -> None:
+        answer = self._ask(self.path)
+        if answer.status == 101:
+            self._tunnel(answer)
+            return
+        self.send_response_only(answer.status)
+        length = answer.getheader("Content-Length")
+        bodiless = self.command == "HEAD" or answer.status in (204, 304)
+        for name, value in answer.getheaders():
+            if name.lower() not in _HOP_BY_HOP:
+                self.send_header(name, value)
+        if length is None and not bodiless:
+            self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        if bodiless:
+            answer.read()
+            return
+        while piece := answer.read1(_PIECE):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if length is None else piece)
+        if length is None:
+            self.wfile.write(b"0\r\n\r\n")
+
+    def _tunnel(self, answer: http.client.HTTPResponse) -> None:
+        """After an upgrade both sides speak as they like (BuildKit does): bytes to and fro until one of them ends."""
+        self.send_response_only(101, answer.reason)
+        for name, value in answer.getheaders():
+            self.send_header(name, value)
+        self.end_headers()
+        self.close_connection = True
+        _exchange((self.rfile, self.connection), (answer.fp, self.upstream.sock))
+
+    def _rewritten(self, change: Any) -> None:
+        answer = self._ask(self.path)
+        body = answer.read()
+        if answer.status == 200 and self.command == "GET":
+            body = json.dumps(change(json.loads(body))).encode()
+        self._respond(answer.status, answer.getheaders(), body)
+
+    def _create(self, path: str, query: str) -> None:
+        options = dict(parse_qsl(query))
+        name, body, service, place = creation(self.view.scene, options.get("name", ""), json.loads(self._body()))
+        answer = self._ask(f"{path}?{urlencode({**options, 'name': name})}", json.dumps(body).encode())
+        reply = answer.read()
+        if answer.status == 201:
+            created: Mapping[str, Any] = json.loads(reply)
+            self.view.scene.created[created["Id"]] = Successor(created["Id"], service, place, name)
+        self._respond(answer.status, answer.getheaders(), reply)
+
+    def _resource(self, kind: str) -> None:
+        body = self._body()
+        answer = self._ask(self.path, body)
+        if answer.status == 201:
+            self.view.scene.resources.append(f"{kind} {json.loads(body).get('Name', '')}")
+        self._respond(answer.status, answer.getheaders(), answer.read())
+
+    def _connect(self) -> None:
+        """Engines before API 1.44 take further networks one by one: the same renaming as at creation."""
+        body = json.loads(self._body())
+        successor = self.view.scene.created.get(body.get("Container", ""))
+        if successor is None:
+            self._refuse(f"{self.command} {self.path}")
+            return
+        asked = f"{successor.place.name.rpartition('-')[0]}-"
+        endpoint = body.get("EndpointConfig") or {}
+        for alias in endpoint.get("Aliases") or []:
+            if alias.startswith(asked) and alias[len(asked) :].isdigit():
+                endpoint = with_alias(endpoint, alias, successor.place.name) or {}
+        answer = self._ask(self.path, json.dumps({**body, "EndpointConfig": endpoint}).encode())
+        self._respond(answer.status, answer.getheaders(), answer.read())
+
+
+def _pieces(source: Any, length: int) -> Iterator[bytes]:
+    while length > 0:
+        piece = source.read(min(_PIECE, length))
+        if not piece:
+            raise ConnectionError("the request ended early")
+        length -= len(piece)
+        yield piece
+
+
+def _chunks(source: Any) -> Iterator[bytes]:
+    """The decoded pieces of a chunked request body."""
+    while True:
+        size = int(source.readline(_PIECE).split(b";")[0], 16)
+        if size:
+            yield from _pieces(source, size)
+        while source.readline(_PIECE).strip():
+            pass  # the line end after a chunk, or trailers after the last one
+        if not size:
+            return
+
+
+def _exchange(ours: tuple[Any, socket.socket], theirs: tuple[Any, Any]) -> None:
+    """Copies bytes both ways. Each side is (buffered reader that may hold bytes already read, socket)."""
+
+    def pump(reader: BinaryIO, sink: socket.socket) -> None:
+        try:
+            while piece := reader.read1(_PIECE):  # type: ignore[attr-defined]  # both readers are buffered
+                sink.sendall(piece)
+        except (OSError, ValueError):
+            pass
+        finally:
+            try:
+                sink.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+
+    for _, stream in (ours, theirs):
+        stream.settimeout(None)
+    back = threading.Thread(target=pump, args=(theirs[0], ours[1]), daemon=True)
+    back.start()
+    pump(ours[0], theirs[1])
+    back.join()
