@@ -67,7 +67,8 @@ class _Convergence:
         self.wanted = {safe(entry.path): entry for entry in request.wanted}
         resolved = resolve_owner(dest, Attributes(owner=request.owner, group=request.group), None)
         self.owner = Owner(resolved.uid, resolved.gid)
-        report.values.update(dest=dest, files={}, bind_mounts={}, backup_dir=None)
+        # Not as `dest`: AnsibleModule would add that path's owner, mode and size to the result.
+        report.values.update(resolved=dest, files={}, bind_mounts={}, backup_dir=None)
         self._tell_files(Plan())
 
     def converge(self) -> list[int]:
@@ -200,7 +201,7 @@ class _Convergence:
         self.report.add(*plan.findings)
         self._tell_files(plan)
         if self.request.diff:
-            self.report.diff = Differ(self.dest, before, self.request.rendered).entries(plan)
+            self.report.diff = Differ(self.dest, self.request.wanted, before, self.request.rendered).entries(plan)
 
     def _tell_files(self, plan: Plan) -> None:
         """What has been done of the plan, or in check mode would be."""

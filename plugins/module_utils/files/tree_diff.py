@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .envfile import differences, is_rendered
@@ -15,7 +15,7 @@ from .problems import explained
 from .tree_look import MISSING, Found
 from .tree_plan import REMOVE, Plan, Step, writes
 
-# The key under which an entry says which content of the source is its `after`; the action plugin takes it out.
+# The key under which an entry says which place in the manifest its `after` has; the action plugin takes it out.
 SOURCE = "_source"
 LARGEST = 100 * 1024
 _MOST = 4 * 1024 * 1024
@@ -25,10 +25,13 @@ _HIDDEN = "(content not shown)\n"
 class Differ:
     """Reads what is replaced, so it has to be asked before that happens."""
 
-    def __init__(self, dest: str, before: Record, rendered: Mapping[str, bytes]) -> None:
+    def __init__(
+        self, dest: str, wanted: Sequence[Entry], before: Record, rendered: Mapping[str, bytes]
+    ) -> None:
         self.dest = dest
         self.before = before
         self.rendered = rendered
+        self.places = {entry.path: place for place, entry in enumerate(wanted)}
         self.room = _MOST
 
     def entries(self, plan: Plan) -> list[dict[str, Any]]:
@@ -48,7 +51,7 @@ class Differ:
             return {**head, "before": before, "after": ""}
         if hidden:
             return {**head, "before": before, "after": f"(new content not shown, {step.entry.size} bytes)\n"}
-        return {**head, "before": before, "after": "", SOURCE: step.entry.path}
+        return {**head, "before": before, "after": "", SOURCE: self.places[step.path]}
 
     def _rendered(self, step: Step) -> dict[str, str]:
         """Names of variables and which change. A file that we did not write ourselves is not taken apart: a line of

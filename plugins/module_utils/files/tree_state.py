@@ -133,18 +133,21 @@ class StateDirectory:
         return None
 
     def _wait(self, fd: int, deadline: float, timeout: float) -> None:
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    holder = os.pread(fd, 200, 0).decode("utf-8", "replace") or "unknown"
-                    message = f"another run is shipping to it ({holder}), still after {timeout:g} s"
-                    remedy = "Wait for it to end, or raise lock_timeout"
-                    raise failure(self.dest, "locked", message, remedy) from None
-                time.sleep(_POLL)
-            except OSError as error:
-                if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-                    return  # a file system without locks: better to ship than to refuse
-                raise
+        while not _try_lock(fd):
+            if time.monotonic() >= deadline:
+                holder = os.pread(fd, 200, 0).decode("utf-8", "replace") or "unknown"
+                message = f"another run is shipping to it ({holder}), still after {timeout:g} s"
+                raise failure(self.dest, "locked", message, "Wait for it to end, or raise lock_timeout")
+            time.sleep(_POLL)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        # a file system without locks: better to ship than to refuse
+    return True
