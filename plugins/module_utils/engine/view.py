@@ -206,6 +206,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if length is None else piece)
         if length is None:
             self.wfile.write(b"0\r\n\r\n")
+        # read1() does not notice the end by itself, and the connection would take no further request.
+        answer.close()
 
     def _tunnel(self, answer: http.client.HTTPResponse) -> None:
         """After an upgrade both sides speak as they like (BuildKit does): bytes to and fro until one of them ends."""
