@@ -26,7 +26,8 @@ options:
   validate_certs:
     description:
       - Encrypt the connection and check the engine's certificate.
-      - If not set, the environment variable E(DOCKER_TLS_VERIFY) is used. Off by default, because a socket needs no TLS.
+      - If not set, the environment variable E(DOCKER_TLS_VERIFY) is used.
+      - Off by default, because a socket needs no TLS.
     type: bool
     default: false
     aliases: [tls_verify]

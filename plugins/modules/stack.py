@@ -17,8 +17,8 @@ description:
   - C(docker compose) decides what a container is, so every key of the Compose file means what it always means; this
     module decides when and how a new container replaces the old one. The old container is kept until the new one has
     been seen to run for O(stability) seconds. If it does not, the old one runs again, and the task fails and says why.
-  - Afterwards C(docker compose ps), C(logs), C(exec) and C(down) work as ever, and C(docker compose up -d) finds nothing
-    to do.
+  - Afterwards C(docker compose ps), C(logs), C(exec) and C(down) work as ever, and C(docker compose up -d) finds
+    nothing to do.
 extends_documentation_fragment:
   - shipshape.deploy.docker
   - shipshape.deploy.project

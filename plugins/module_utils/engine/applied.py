@@ -1,10 +1,10 @@
 # Copyright: the shipshape.deploy founders
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What was applied to a container, remembered in a label on it, so that the next difference can be named field by field.
+"""What was applied to a container, remembered in a label on it, so that a difference can be named field by field.
 
-Structure stands there in clear; the values of environment variables and the contents of configs and secrets only as keyed
-digests: equal values can be told from different ones, and nothing can be read back. Pure.
+Structure stands there in clear; the values of environment variables and the contents of configs and secrets only as
+keyed digests: equal values can be told from different ones, and nothing can be read back. Pure.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Applied:
 
 @dataclass(frozen=True)
 class Difference:
-    """One field in which two definitions differ; `field` in Compose's words (`environment.DEBUG`), None where absent."""
+    """One field in which two definitions differ: `field` in Compose's words (`environment.DEBUG`), None for absent."""
 
     field: str
     wanted: Any

@@ -61,7 +61,9 @@ class Source:
         """What is wrong before Compose is even asked."""
         directory = self.directory
         if directory is not None and not os.path.isdir(directory):
-            return _missing(directory, "is not a directory on the target", "Bring the project there first (module tree)")
+            return _missing(
+                directory, "is not a directory on the target", "Bring the project there first (module tree)"
+            )
         if self.definition is None and directory is not None:
             for name in self.files:
                 if not os.path.exists(os.path.join(directory, name)):
@@ -122,9 +124,7 @@ class Compose:
         """Creates what `host` (a view) does not show. Images are there already: nothing is built or pulled here."""
         self._call("create", "--no-recreate", "--no-build", "--pull", "never", *services, host=host)
 
-    def _call(
-        self, *arguments: str, host: str | None = None, profiles: Sequence[str] | None = None
-    ) -> tuple[str, str]:
+    def _call(self, *arguments: str, host: str | None = None, profiles: Sequence[str] | None = None) -> tuple[str, str]:
         source = self.source
         flags: list[str] = []
         if source.definition is not None:
@@ -139,13 +139,17 @@ class Compose:
         stdin = json.dumps(source.definition) if source.definition is not None else None
         return self._invoke([*flags, *arguments], stdin=stdin, host=host)
 
-    def _invoke(self, arguments: Sequence[str], *, stdin: str | None = None, host: str | None = None) -> tuple[str, str]:
-        environment = {name: "" for name in _ELSEWHERE}
+    def _invoke(
+        self, arguments: Sequence[str], *, stdin: str | None = None, host: str | None = None
+    ) -> tuple[str, str]:
+        environment = dict.fromkeys(_ELSEWHERE, "")
         environment.update({"COMPOSE_ANSI": "never", "COMPOSE_PROGRESS": "plain", "COMPOSE_MENU": "0"})
         if host:
             environment["DOCKER_HOST"] = host
         # An empty line answers every question that Compose may ask with its safe default.
-        code, out, err = self._run([self._docker, "compose", *arguments], environment, self.source.directory, stdin or "\n")
+        code, out, err = self._run(
+            [self._docker, "compose", *arguments], environment, self.source.directory, stdin or "\n"
+        )
         if code != 0:
             raise explained(self.source.spoken or self.source.name or "project", arguments, out, err)
         return out, err

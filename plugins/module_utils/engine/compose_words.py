@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What Compose prints when something is wrong, read into findings. Pure; the samples in the tests are recorded output.
 
-The words of other programs change, so nothing is decided here but the code and the remedy: whatever is not recognised is
-still reported, in Compose's own words.
+The words of other programs change, so nothing is decided here but the code and the remedy: whatever is not recognised
+is still reported, in Compose's own words.
 """
 
 from __future__ import annotations
@@ -22,34 +22,76 @@ _FROM_ENGINE = "Error response from daemon: "
 
 # (what Compose says, our code, what to do). The first that matches counts.
 _KNOWN: tuple[tuple[str, str, str], ...] = (
-    (r"is not a docker command|unknown command: docker compose|unknown shorthand flag: 'f'", "compose-plugin-missing",
-     "Install the Compose v2 plugin on the target (role shipshape.deploy.engine does)"),
+    (
+        r"is not a docker command|unknown command: docker compose|unknown shorthand flag: 'f'",
+        "compose-plugin-missing",
+        "Install the Compose v2 plugin on the target (role shipshape.deploy.engine does)",
+    ),
     (r"no configuration file provided", "compose-file-missing", "Check `project_src` and `files`"),
-    (r"no such file or directory|env file .* not found|couldn't find env file", "compose-file-missing",
-     "Bring the file there, or mark it `required: false`"),
-    (r"required variable \S+ is missing a value", "variable-required", "Set the variable in an env file or the environment"),
-    (r"invalid interpolation format|error while interpolating", "interpolation-invalid",
-     "Mend the expression; a literal dollar is written $$"),
-    (r"yaml: |mapping values are not allowed|did not find expected", "compose-file-invalid", "Mend the YAML at that place"),
+    (
+        r"no such file or directory|env file .* not found|couldn't find env file",
+        "compose-file-missing",
+        "Bring the file there, or mark it `required: false`",
+    ),
+    (r"required variable \S+ is missing a value", "variable-required", "Set it in an env file or the environment"),
+    (
+        r"invalid interpolation format|error while interpolating",
+        "interpolation-invalid",
+        "Mend the expression; a literal dollar is written $$",
+    ),
+    (
+        r"yaml: |mapping values are not allowed|did not find expected",
+        "compose-file-invalid",
+        "Mend the YAML at that place",
+    ),
     (r"no such service", "service-unknown", "Check `services` against `docker compose config --services`"),
-    (r"depends on undefined service|undefined service|depends on .* which is undefined", "dependency-undefined",
-     "Define the service, enable the profile that holds it, or make the dependency `required: false`"),
+    (
+        r"depends on undefined service|undefined service|depends on .* which is undefined",
+        "dependency-undefined",
+        "Define the service, enable the profile that holds it, or make the dependency `required: false`",
+    ),
     (r"dependency cycle|cycle found", "dependency-cycle", "Break the circle of depends_on"),
-    (r"undefined (network|volume|config|secret)|refers to undefined", "reference-undefined", "Define it at the top level"),
-    (r"project name must not be empty|invalid project name", "project-name-invalid",
-     "Set project_name, or `name:` in the Compose file; lower-case letters, digits, - and _"),
-    (r"Additional propert|must be a|is not allowed|invalid compose project|validating |Unsupported|unsupported|has neither",
-     "compose-file-invalid", "Mend the key that is named"),
-    (r"pull access denied|repository does not exist|manifest unknown|not found: manifest|No such image", "image-not-found",
-     "Check name and tag, push it, or log in to its registry"),
-    (r"unauthorized|authentication required|denied: requested access", "registry-login-required",
-     "Log in to the registry on the target"),
-    (r"no such host|connection refused|i/o timeout|Client\.Timeout|network is unreachable|TLS handshake",
-     "registry-unreachable", "Check the way to the registry, or put the image on the target (docker load, build)"),
-    (r"no space left on device", "disk-full", "Free space on the engine's data root (docker system df), then run this again"),
-    (r"failed to solve|failed to build|exit code: \d+|did not complete successfully: exit", "build-failed",
-     "Read the build's last lines below and mend the Dockerfile"),
-)  # fmt: skip
+    (
+        r"undefined (network|volume|config|secret)|refers to undefined",
+        "reference-undefined",
+        "Define it at the top level",
+    ),
+    (
+        r"project name must not be empty|invalid project name",
+        "project-name-invalid",
+        "Set project_name, or `name:` in the Compose file; lower-case letters, digits, - and _",
+    ),
+    (
+        r"Additional propert|must be a|is not allowed|invalid compose project|validating |[Uu]nsupported|has neither",
+        "compose-file-invalid",
+        "Mend the key that is named",
+    ),
+    (
+        r"pull access denied|repository does not exist|manifest unknown|not found: manifest|No such image",
+        "image-not-found",
+        "Check name and tag, push it, or log in to its registry",
+    ),
+    (
+        r"unauthorized|authentication required|denied: requested access",
+        "registry-login-required",
+        "Log in to the registry on the target",
+    ),
+    (
+        r"no such host|connection refused|i/o timeout|Client\.Timeout|network is unreachable|TLS handshake",
+        "registry-unreachable",
+        "Check the way to the registry, or put the image on the target (docker load, build)",
+    ),
+    (
+        r"no space left on device",
+        "disk-full",
+        "Free space on the engine's data root (docker system df), then run this again",
+    ),
+    (
+        r"failed to solve|failed to build|exit code: \d+|did not complete successfully: exit",
+        "build-failed",
+        "Read the build's last lines below and mend the Dockerfile",
+    ),
+)
 
 
 def lines(err: str) -> tuple[list[str], list[str]]:
@@ -70,7 +112,7 @@ def lines(err: str) -> tuple[list[str], list[str]]:
 
 
 def warnings(err: str, subject: str) -> list[Finding]:
-    """Compose's warnings as findings. The `version` key's is left out: it is obsolete and harmless in every old file."""
+    """Compose's warnings as findings; not the one on the `version` key, which is obsolete and harmless in old files."""
     found = []
     for text in dict.fromkeys(lines(err)[0]):
         unset = _UNSET.match(text)

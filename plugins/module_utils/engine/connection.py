@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How to reach the engine: one description, three ways to use it.
 
-`open()` gives a raw stream (the view forwards whole connections over it); `get()` reads JSON through http.client, because
-reading is the hot path (a request costs 0.6 ms, importing the SDK 0.25 s); `sdk()` is the Docker SDK for Python, imported
-only when something is to be changed.
+`open()` gives a raw stream (the view forwards whole connections over it); `get()` reads JSON through http.client,
+because reading is the hot path (a request costs 0.6 ms, importing the SDK 0.25 s); `sdk()` is the Docker SDK for
+Python, imported only when something is to be changed.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from ..report.finding import failure
+from ..report.finding import CRITICAL, Finding, ShipshapeError, failure
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 
 
-class EngineRefused(Exception):
-    """The engine answered a request with an error. `status` is the HTTP status, `message` the engine's own words."""
+class EngineRefusedError(ShipshapeError):
+    """The engine answered a request with an error; `status` is the HTTP status."""
 
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, status: int, request: str, words: str) -> None:
+        remedy = "The engine's own log (journalctl -u docker) may say more; mend the cause and run this again"
+        message = f"it answered {status} to {request}: {words}"
+        super().__init__(Finding(CRITICAL, "engine", "engine-refused", message, remedy))
         self.status = status
-        self.message = message
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Endpoint:
     key: str | None = None
     tls_hostname: str | None = None
     api_version: str = "auto"
-    timeout: float = 60.0
+    timeout: int = 60
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Endpoint:
@@ -63,7 +64,7 @@ class Endpoint:
             verify=bool(options.get("validate_certs")),
             tls_hostname=options.get("tls_hostname"),
             api_version=str(options.get("api_version") or "auto"),
-            timeout=float(options.get("timeout") or 60),
+            timeout=int(options.get("timeout") or 60),
             **files,
         )
 
@@ -115,14 +116,14 @@ def _open_ssh(endpoint: Endpoint) -> socket.socket:
     """The same bridge that the Docker CLI uses: `docker system dial-stdio` at the far end of an ssh session."""
     address = urlsplit(endpoint.host)
     ours, theirs = socket.socketpair()
-    command = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={int(endpoint.timeout)}", "-T"]
+    command = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={endpoint.timeout}", "-T"]
     command += ["-l", address.username] if address.username else []
     command += ["-p", str(address.port)] if address.port else []
     with theirs:
         subprocess.Popen(
             [*command, "--", address.hostname or "", "docker", "system", "dial-stdio"],
-            stdin=theirs,
-            stdout=theirs,
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
             stderr=subprocess.DEVNULL,
         )
     ours.settimeout(endpoint.timeout)
@@ -158,10 +159,10 @@ class Connection:
         return _Stream(self.open)
 
     def get(self, path: str, **query: Any) -> Any:
-        """GET `path` (below the API version) as JSON. Raises EngineRefused, or ShipshapeError when out of reach."""
+        """GET `path` (below the API version) as JSON. Raises EngineRefusedError, or ShipshapeError when out of reach."""
         return self._request("GET", self._target(path, query))
 
-    def put(self, path: str, body: bytes, **query: Any) -> None:
+    def put(self, path: str, body: bytes, /, **query: Any) -> None:
         """PUT `body`, a tar archive. Raises as `get` does."""
         self._request("PUT", self._target(path, query), body)
 
@@ -199,15 +200,18 @@ class Connection:
                 return self._request(method, target, body)
             raise self.unreachable(error) from error
         if answer.status >= 400:
-            raise EngineRefused(answer.status, _words(said))
+            raise EngineRefusedError(answer.status, f"{method} {target.partition('?')[0]}", _words(said))
         return json.loads(said) if said else None
 
     def sdk(self) -> Any:
-        """The Docker SDK's low-level client, made on first use. Raises ImportError when the SDK is not installed."""
+        """The Docker SDK's low-level client, made on first use."""
         with self._lock:
             if self._sdk is None:
-                import docker
-                from docker.tls import TLSConfig
+                try:
+                    import docker
+                    from docker.tls import TLSConfig
+                except ImportError as error:
+                    raise _missing_sdk() from error
 
                 at = self.endpoint
                 tls: Any = False
@@ -240,7 +244,7 @@ class Connection:
             return failure(
                 "engine",
                 "engine-silent",
-                f"no answer from {host} within {self.endpoint.timeout:g} s",
+                f"no answer from {host} within {self.endpoint.timeout} s",
                 "Look at the engine's own log; raise `timeout` if it is only slow",
             )
         return failure(
@@ -249,6 +253,14 @@ class Connection:
             f"the connection to {host} failed: {error or type(error).__name__}",
             "Check that the engine runs and that address, TLS files and ssh login are right; then run this again",
         )
+
+
+def _missing_sdk() -> ShipshapeError:
+    from ansible.module_utils.basic import missing_required_lib
+
+    what = missing_required_lib("docker", url="https://pypi.org/project/docker/").rstrip(".")
+    remedy = "Role shipshape.deploy.engine makes an environment that has it: use it as ansible_python_interpreter"
+    return failure("target", "docker-sdk-missing", what, remedy)
 
 
 def _words(body: bytes) -> str:

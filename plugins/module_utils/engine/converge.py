@@ -4,8 +4,8 @@
 """Carries out a plan: a small interpreter of its steps.
 
 Each service is one job of its own. A job waits for what its service depends on, then replaces or starts its containers,
-watches them, and either lets the new ones take over or puts everything back. A service that fails stops those that depend on
-it, and nobody else.
+watches them, and either lets the new ones take over or puts everything back. A service that fails stops those that
+depend on it, and nobody else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError
 from ..report.result import Report
 from .connection import Connection
-from .drift import CREATE, RECREATE, RESUME, WATCH, may_complete
+from .drift import RECREATE, RESUME, WATCH, may_complete
 from .injection import Injector
 from .lifecycle import Lifecycle
 from .model import COMPLETED, HEALTHY, Dependency, Service
@@ -49,7 +49,7 @@ class _Progress:
     failed: bool = False
 
 
-class DependencyFailed(Exception):
+class DependencyFailedError(Exception):
     """A required dependency did not come up; it has been reported where it failed."""
 
 
@@ -96,7 +96,7 @@ class Converger:
         try:
             self._await_dependencies(entry)
             self._carry_out(entry, progress)
-        except DependencyFailed:
+        except DependencyFailedError:
             progress.failed = True
             self._discard(entry)
         except ShipshapeError as error:
@@ -112,10 +112,9 @@ class Converger:
         watched = [self._put_right(entry.service, step) for step in entry.steps if not step.brings_new_container]
         begun = time.monotonic()
         try:
-            for step in new:
-                if step.action == RECREATE:
-                    self._life.stop(step.container)
-            watched += self._start_new(entry.service, new)
+            with ThreadPoolExecutor(_AT_ONCE) as hands:
+                list(hands.map(self._life.stop, [step.container for step in new if step.action == RECREATE]))
+                watched += hands.map(lambda step: self._start_new(entry.service, step), new)
             progress.containers += [(at.id, at.name) for at in watched if at.id not in dict(progress.containers)]
             progress.started.set()
             until_stable(self._connection, watched, self._patience.stability, self._patience.wait_timeout)
@@ -145,14 +144,11 @@ class Converger:
         self._injector.inject(service, container_id)
         self._life.start(service, container_id, name)
 
-    def _start_new(self, service: Service, steps: Sequence[Step]) -> list[Watched]:
-        watched = []
-        for step in steps:
-            successor = self._successors[step.target]
-            with self._gate:
-                self._start(service, successor.id, step.target)
-            watched.append(self._watch(service, successor.id, step.target))
-        return watched
+    def _start_new(self, service: Service, step: Step) -> Watched:
+        successor = self._successors[step.target]
+        with self._gate:
+            self._start(service, successor.id, step.target)
+        return self._watch(service, successor.id, step.target)
 
     def _watch(self, service: Service, container_id: str, name: str) -> Watched:
         first, container = sample(self._connection, container_id)
@@ -176,17 +172,17 @@ class Converger:
     def _put_back(self, steps: Sequence[Step]) -> None:
         """The new containers failed: they go, and the old ones run again."""
         for step in steps:
-            with self._best_effort(step.target):
+            with self._best_effort():
                 self._life.discard(self._successors[step.target].id)
             if step.action == RECREATE and step.container is not None and step.container.status == "running":
-                with self._best_effort(step.target):
+                with self._best_effort():
                     self._life.start_again(step.container)
                     self._report.done("rollback", step.target, "its replacement failed", 0.0)
 
     def _discard(self, entry: ServicePlan) -> None:
         """Its dependency failed: what was created for it is of no use, what runs is left alone."""
         for step in entry.creates:
-            with self._best_effort(step.target):
+            with self._best_effort():
                 self._life.discard(self._successors[step.target].id)
         if entry.steps:
             self._report.add(
@@ -211,7 +207,7 @@ class Converger:
             progress.started.wait()
             if progress.failed:
                 if wish.required:
-                    raise DependencyFailed(wish.service)
+                    raise DependencyFailedError(wish.service)
                 continue
             self._await_condition(entry.service, wish, progress)
 
@@ -222,7 +218,7 @@ class Converger:
         for container_id, name in progress.containers:
             problem = self._unmet(wish, container_id, deadline, progress)
             if problem and progress.failed and wish.required:
-                raise DependencyFailed(wish.service)  # it is reported where it failed
+                raise DependencyFailedError(wish.service)  # it is reported where it failed
             if problem:
                 self._dependency_problem(service, wish, name, problem)
 
@@ -267,7 +263,7 @@ class Converger:
             yield
 
     @contextmanager
-    def _best_effort(self, name: str) -> Iterator[None]:
+    def _best_effort(self) -> Iterator[None]:
         """Putting back goes on with the next container when one cannot be put back; that one is named."""
         try:
             yield
@@ -293,5 +289,3 @@ def merged(errors: Sequence[ShipshapeError]) -> ShipshapeError:
     for error in errors:
         logs.update(error.logs)
     return ShipshapeError(*(finding for error in errors for finding in error.findings), logs=logs)
-
-

@@ -71,9 +71,7 @@ def container_drift(
     ]
 
 
-def definition_drift(
-    project: Project, service: Service, container: Observed, hashes: Mapping[str, str]
-) -> list[Drift]:
+def definition_drift(project: Project, service: Service, container: Observed, hashes: Mapping[str, str]) -> list[Drift]:
     applied = container.applied
     if applied is None:
         wanted, found = hashes.get(service.name, ""), container.labels.get(LABEL_HASH, "")
@@ -102,7 +100,9 @@ def image_drift(service: Service, container: Observed, look: Look) -> list[Drift
     now = look.images.get(service.image)
     if now is None or now == container.image_id:
         return []
-    return [Drift(service.name, container.name, "image", service.image, _short(now), _short(container.image_id), RECREATE)]
+    return [
+        Drift(service.name, container.name, "image", service.image, _short(now), _short(container.image_id), RECREATE)
+    ]
 
 
 def _short(image_id: str) -> str:

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Configs and secrets that are no files: their content is written into the container before it starts.
 
-Compose 2.26 does this when it creates a container, 2.30 and newer when they start it. Since we start the containers, we write
-what Compose has not written yet, exactly as Compose does (pkg/compose/secrets.go).
+Compose 2.26 does this when it creates a container, newer ones when they start it. Since we start the containers, we
+write what Compose has not written yet, exactly as Compose does (pkg/compose/secrets.go).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Content:
 
 
 def contents(project: Project, service: Service, environment: Callable[[], Mapping[str, str]]) -> list[Content]:
-    """What is to be written into a container of `service`. `environment` is asked only where a variable is the source."""
+    """What is to be written into a container of `service`; `environment` is asked only when a variable is a source."""
     found = []
     for section, entries, directory in (
         ("secrets", project.secrets, "/run/secrets/"),

@@ -93,16 +93,18 @@ class Lifecycle:
             code = self._sdk.exec_inspect(created["Id"])["ExitCode"]
             if code:
                 said = output.decode("utf-8", "replace").strip().splitlines()
-                raise _HookFailed(f"the hook {' '.join(command)!r} ended with exit code {code}", said)
+                raise _HookFailedError(f"the hook {' '.join(command)!r} ended with exit code {code}", said)
 
     @contextmanager
     def _explained(self, doing: str, name: str, subject: str) -> Iterator[None]:
+        self._connection.sdk()  # says in words when the SDK is missing, which the imports below would not
+        self._connection.sdk()  # says in words when the SDK is missing, which the imports below would not
         from docker.errors import APIError, DockerException
         from requests.exceptions import RequestException
 
         try:
             yield
-        except _HookFailed as hook:
+        except _HookFailedError as hook:
             remedy = "Mend the hook's command, then run this again"
             logs = {name: hook.said} if hook.said else None
             raise failure(subject, "hook-failed", f"container {name}: {hook}", remedy, logs) from hook
@@ -117,7 +119,7 @@ class Lifecycle:
             raise failure(subject, "engine-unreachable", what, remedy) from error
 
 
-class _HookFailed(Exception):
+class _HookFailedError(Exception):
     def __init__(self, message: str, said: list[str]) -> None:
         super().__init__(message)
         self.said = said

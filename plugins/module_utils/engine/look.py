@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .applied import LABEL, Applied, read
-from .connection import Connection, EngineRefused, path_segment
+from .connection import Connection, EngineRefusedError, path_segment
 from .model import Project
 from .view_rules import LABEL_NUMBER, LABEL_SERVICE, final_name
 
@@ -101,9 +101,7 @@ def observed(raw: Mapping[str, Any]) -> Observed:
     if not role and LABEL_REPLACE in labels and _COMPOSE_TEMPORARY.match(name):
         role = "compose"
     number = labels.get(LABEL_NUMBER, "")
-    return Observed(
-        raw["Id"], name, labels.get(LABEL_SERVICE, ""), int(number) if number.isdigit() else 0, role, raw
-    )
+    return Observed(raw["Id"], name, labels.get(LABEL_SERVICE, ""), int(number) if number.isdigit() else 0, role, raw)
 
 
 def unprefixed(name: str) -> str:
@@ -131,8 +129,8 @@ def look(connection: Connection, project: Project) -> Look:
     """All that deciding needs, read side by side."""
     with ThreadPoolExecutor(3) as readers:
         awaited = readers.submit(containers, connection, project.name)
-        networks = readers.submit(_owned, connection, "/networks", project.name)
-        volumes = readers.submit(_owned, connection, "/volumes", project.name)
+        networks = readers.submit(_names, connection, "/networks")
+        volumes = readers.submit(_names, connection, "/volumes")
         references = sorted({service.image for service in project.services.values()})
         documents = _side_by_side(lambda name: image(connection, name), references)
         images = {name: document for name, document in zip(references, documents) if document is not None}
@@ -155,7 +153,7 @@ def _declared_volumes(document: Mapping[str, Any]) -> frozenset[str]:
     return frozenset((document.get("Config") or {}).get("Volumes") or ())
 
 
-def _owned(connection: Connection, path: str, project: str) -> frozenset[str]:
+def _names(connection: Connection, path: str) -> frozenset[str]:
     """Names of networks or volumes: all of them, for one of somebody else's under a wanted name is there as well."""
     answer = connection.get(path)
     entries = answer.get("Volumes") or [] if isinstance(answer, Mapping) else answer
@@ -165,7 +163,7 @@ def _owned(connection: Connection, path: str, project: str) -> frozenset[str]:
 def _or_none(connection: Connection, path: str) -> Any:
     try:
         return connection.get(path)
-    except EngineRefused as refused:
+    except EngineRefusedError as refused:
         if refused.status == 404:
             return None  # gone between list and inspect, or never there
         raise

@@ -147,8 +147,8 @@ def _shared(entry: Mapping[str, Any]) -> frozenset[str]:
 
 def _owned(project: str, section: Mapping[str, Any] | None) -> dict[str, str]:
     owned = {}
-    for key, entry in (section or {}).items():
-        entry = entry or {}
+    for key, wish in (section or {}).items():
+        entry = wish or {}
         if not entry.get("external"):
             owned[entry.get("name") or f"{project}_{key}"] = key
     return owned

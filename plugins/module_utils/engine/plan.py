@@ -122,7 +122,7 @@ def plan(project: Project, look: Look, hashes: Mapping[str, str], wishes: Wishes
     tidy: list[Step] = []
     removals: list[Step] = []
     for service in project.in_order():
-        group = _grouped(project, service, look)
+        group = _grouped(service, look)
         entry, found, removed, unused = _service_plan(project, service, group, look, hashes, wishes, entries)
         tidy += group.tidy + unused
         removals = removed + removals  # dependents go before what they depend on
@@ -146,7 +146,7 @@ def plan(project: Project, look: Look, hashes: Mapping[str, str], wishes: Wishes
     )
 
 
-def _grouped(project: Project, service: Service, look: Look) -> _Grouped:
+def _grouped(service: Service, look: Look) -> _Grouped:
     """What stands in its place, and what an interrupted replacement (ours or Compose's) has left to put right."""
     group = _Grouped()
     by_name: dict[str, dict[str, Observed]] = {}

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError, failure
@@ -18,9 +18,11 @@ from .connection import Connection
 from .drift import needs_hashes
 from .look import Look, containers, look
 from .model import Project, Service, project_from, secrets_of
-from .plan import CREATE, Plan, ServicePlan, Wishes, plan, reused
+from .plan import Plan, ServicePlan, Wishes, plan, reused
 from .summary import diff, services_summary
-from .view_rules import Place, Scene, Successor
+from .view_rules import Place, Scene
+
+_NOT_THERE = "it is not on the engine"
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,9 @@ class Stack:
         from .teardown import Teardown
 
         source = self._compose.source
-        nameable = source.name is not None and (source.problem() is not None or not (source.directory or source.definition))
+        nameable = source.name is not None and (
+            source.problem() is not None or not (source.directory or source.definition)
+        )
         project = Project(source.name or "", {}) if nameable else self.model()
         teardown = Teardown(self._connection, project, self._report, order.check)
         if state == "stopped":
@@ -138,12 +142,14 @@ class Stack:
             for verb, services in (("build", builds), ("pull", pulls)):
                 # What is merely looked for again may well be unchanged: only a missing image is a sure change.
                 for image in dict.fromkeys(at.image for at in services if at.image not in seen.images):
-                    self._report.planned(verb, f"image {image}", "it is not on the engine")
+                    self._report.planned(verb, f"image {image}", _NOT_THERE)
             return False
         for verb, services, work in (("build", builds, self._compose.build), ("pull", pulls, self._compose.pull)):
             if services:
                 self._fetch(verb, services, seen, work)
-        lacking = {} if builds or pulls else {at.image: at for at in project.services.values() if at.image not in seen.images}
+        lacking = (
+            {} if builds or pulls else {at.image: at for at in project.services.values() if at.image not in seen.images}
+        )
         if lacking and any(at.scale for at in lacking.values()):
             raise ShipshapeError(*(_no_image(at) for at in lacking.values() if at.scale))
         return bool(builds or pulls)
@@ -158,7 +164,7 @@ class Stack:
         after = look(self._connection, Project("", {at.name: at for at in services}))
         for image in dict.fromkeys(at.image for at in services):
             if after.images.get(image) != seen.images.get(image):
-                reason = "it was not on the engine" if image not in seen.images else "there is a newer one"
+                reason = _NOT_THERE if image not in seen.images else "there is a newer one"
                 self._report.done(verb, f"image {image}", reason, seconds)
 
     def _address(self) -> Any:
@@ -176,6 +182,7 @@ class Stack:
         from .converge import Converger, Patience, tidy
         from .injection import Injector
 
+        self._connection.sdk()  # when that is missing it must be known before anything is touched
         tidy(self._connection, now.plan, self._report)
         scene, injected = self._successors(now)
         injector = Injector(self._connection, now.project, self._environment, injected)
@@ -198,7 +205,9 @@ class Stack:
                 self._check_created(now, scene)
             except ShipshapeError as error:
                 self._undo(set(scene.created) - before)
-                raise _unexpected(view.refused, error) if view.refused else error
+                if view.refused:
+                    raise _unexpected(view.refused, error) from error
+                raise
             finally:
                 for resource in scene.resources:
                     self._report.done("create", resource, "it does not exist", 0.0)
@@ -211,18 +220,24 @@ class Stack:
         lacking = sorted({step.target for entry in now.plan.services for step in entry.creates} - made)
         if lacking:
             what = f"Compose reported success, but did not create {', '.join(lacking)}"
-            raise failure(now.project.name, "container-not-created", what, "Run `docker compose create` by hand and look")
+            raise failure(
+                now.project.name, "container-not-created", what, "Run `docker compose create` by hand and look"
+            )
 
     def _undo(self, created: set[str]) -> None:
         from .lifecycle import Lifecycle
 
         life = Lifecycle(self._connection, Project("", {}))
-        for container_id in created:
+
+        def discard(container_id: str) -> None:
             try:
                 life.discard(container_id)
             except ShipshapeError as error:
                 self._report.changed = True
                 self._report.add(*error.findings)
+
+        for container_id in created:
+            discard(container_id)
 
     def _environment(self) -> Mapping[str, str]:
         return self._compose.environment()
@@ -273,7 +288,7 @@ def scene_for(now: Situation) -> Scene:
 
 
 def _numbered(entry: ServicePlan) -> dict[int, Place]:
-    """Places of the containers to be created, by the numbers that Compose will give them: the highest it sees, plus one."""
+    """Places of the containers to be created, by the number that Compose will choose: the highest it sees, plus one."""
     seen = [at.number for at in entry.containers]
     seen += [step.place.number for step in entry.creates if step.successor is not None and step.place is not None]
     wanted = [step.place for step in entry.creates if step.successor is None and step.place is not None]
@@ -293,5 +308,3 @@ class _Tunnel:
 
     def __exit__(self, *exception: object) -> None:
         self._view.__exit__(*exception)
-
-

@@ -65,7 +65,10 @@ class Teardown:
         self._wave_by_wave("remove", found, lambda at: self._life.remove(at, stop=True, volumes=volumes))
         if asked:
             return  # only some services: the networks and volumes are still those of the others
-        for kind, names in (("network", self._owned("/networks")), ("volume", self._owned("/volumes") if volumes else [])):
+        for kind, names in (
+            ("network", self._owned("/networks")),
+            ("volume", self._owned("/volumes") if volumes else []),
+        ):
             for name in names:
                 self._remove(kind, name)
 
@@ -119,7 +122,9 @@ class Teardown:
         except APIError as error:
             said = str(error.explanation or error)
             if "active endpoints" in said or "in use" in said:
-                what = f"{kind} {name} is used by a container that does not belong to project {self._project.name}: {said}"
+                what = (
+                    f"{kind} {name} is used by a container that does not belong to project {self._project.name}: {said}"
+                )
                 remedy = f"Find it with docker {kind} inspect {name}, disconnect or remove it, then run this again"
                 raise failure(self._project.name, f"{kind}-in-use", what, remedy) from error
             raise refused("remove", f"{kind} {name}", self._project.name, said) from error

@@ -18,18 +18,21 @@ import socketserver
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, urlencode
 
 from .connection import Connection
-from .view_rules import Rule, Scene, Successor, UnexpectedCreation, creation, rule, with_alias
+from .view_rules import Rule, Scene, Successor, UnexpectedCreationError, creation, rule, with_alias
 
 # Compose asks for all services at once, and a full backlog makes its connections fail: it must exceed their number.
 _BACKLOG = 1024
 _PIECE = 64 * 1024
 _PREFIX = "shipshape-view-"
-_HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "proxy-connection"})
+_HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "proxy-connection"}
+)
 
 
 class View:
@@ -109,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.upstream.close()
         super().finish()
 
-    def log_message(self, format: str, *arguments: Any) -> None:
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002  (the base class named it)
         """Nothing: standard error belongs to the module."""
 
     def _serve(self) -> None:
@@ -121,9 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
             elif what is Rule.CREATE:
                 self._create(path, query)
             elif what is Rule.LIST:
-                self._rewritten(lambda document: self.view.scene.listed(document))
+                self._rewritten(self.view.scene.listed)
             elif what is Rule.INSPECT:
-                self._rewritten(lambda document: self.view.scene.inspected(document))
+                self._rewritten(self.view.scene.inspected)
             elif what is Rule.CONNECT:
                 self._connect()
             elif what is Rule.RESOURCE:
@@ -133,12 +136,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self._forward()
             else:
                 self._refuse(f"{self.command} {path}")
-        except UnexpectedCreation as unexpected:
+        except UnexpectedCreationError as unexpected:
             self._refuse(f"creation of {unexpected}")
         except (OSError, http.client.HTTPException) as error:
             self._answer(502, {"message": f"the engine did not answer: {error or type(error).__name__}"})
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = _serve
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = _serve  # noqa: N815  (the base class looks for these)
 
     def _refuse(self, request: str) -> None:
         self.view.refused.append(request)
@@ -289,10 +292,8 @@ def _exchange(ours: tuple[Any, socket.socket], theirs: tuple[Any, Any]) -> None:
         except (OSError, ValueError):
             pass
         finally:
-            try:
+            with suppress(OSError):
                 sink.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass
 
     for _, stream in (ours, theirs):
         stream.settimeout(None)

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the filtered view of the engine does with each request: pure decisions and rewritings, no I/O.
 
-While `docker compose create` runs against the view, the containers that are to be replaced are hidden from it, so it creates
-their successors as if there were none. Everything that Compose may need for creating is let through; everything that would
-touch what already runs is refused, because a Compose version that does that is one whose behaviour nobody here has seen.
+While `docker compose create` runs against the view, the containers that are to be replaced are hidden from it, so it
+creates their successors as if there were none. Everything that Compose may need for creating is let through; everything
+that would touch what already runs is refused, because a Compose that does that is one whose behaviour nobody has seen.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def rule(method: str, path: str) -> tuple[Rule, str]:
 
 @dataclass(frozen=True)
 class Inherited:
-    """A mount of a replaced container that its successor may take along. `declared`: its image names this path a volume."""
+    """A mount of a replaced container that its successor may take along. `declared`: the image calls it a volume."""
 
     type: str
     source: str
@@ -100,7 +100,9 @@ class Successor:
     id: str
     service: str
     place: Place
-    temporary_name: str  # the name that it bears in the engine until it takes over; its final one when nothing stood there
+    temporary_name: (
+        str  # the name that it bears in the engine until it takes over; its final one when nothing stood there
+    )
 
 
 @dataclass
@@ -132,7 +134,7 @@ class Scene:
         return {**container, "Name": f"/{successor.place.name}"} if successor else container
 
 
-class UnexpectedCreation(Exception):
+class UnexpectedCreationError(Exception):
     """Compose asks for a container that the plan does not know."""
 
 
@@ -162,7 +164,7 @@ def creation(scene: Scene, name: str, body: Mapping[str, Any]) -> tuple[str, dic
     try:
         place = scene.places[service][int(labels[LABEL_NUMBER])]
     except (KeyError, ValueError):
-        raise UnexpectedCreation(f"container {name!r} of service {service!r}") from None
+        raise UnexpectedCreationError(f"container {name!r} of service {service!r}") from None
     changed = {**body, "Labels": {**labels, **scene.labels.get(service, {}), LABEL_NUMBER: str(place.number)}}
     networking = body.get("NetworkingConfig") or {}
     endpoints = networking.get("EndpointsConfig") or {}

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Decides what is stable, by looking at a container more than once.
 
-The engine calls a container in a crash loop "running" all the time, so its word is never enough: a container is stable when
-over a whole window neither its RestartCount nor its StartedAt has changed, and its healthcheck passes where it has one.
+The engine calls a container in a crash loop "running" all the time, so its word is never enough: a container is stable
+when over a whole window neither its RestartCount nor its StartedAt has changed, and its healthcheck, if any, passes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..report.finding import CRITICAL, Finding, ShipshapeError
-from .connection import Connection, EngineRefused
+from .connection import Connection, EngineRefusedError
 from .look import Observed, observed
 
 WAIT = "wait"
@@ -65,7 +65,9 @@ def verdict(first: Sample, now: Sample, elapsed: float, window: float, may_compl
     if now.restarts != first.restarts or now.status == "restarting":
         times = now.restarts - first.restarts
         again = f"restarted {times} time{'s' if times != 1 else ''}" if times else "is being restarted by the engine"
-        return Verdict(FAILED, "container-restarting", f"it {again} within {elapsed:.1f} s; last exit code {now.exit_code}")
+        return Verdict(
+            FAILED, "container-restarting", f"it {again} within {elapsed:.1f} s; last exit code {now.exit_code}"
+        )
     if now.status == "exited":
         if now.exit_code == 0 and may_complete:
             return Verdict(STABLE)
@@ -75,7 +77,9 @@ def verdict(first: Sample, now: Sample, elapsed: float, window: float, may_compl
     if now.health == "unhealthy":
         return Verdict(FAILED, "container-unhealthy", "its healthcheck fails")
     if now.status != "running" or now.health == "starting":
-        return Verdict(WAIT, "container-not-ready", "it is still starting" if now.status == "running" else f"it is {now.status}")
+        return Verdict(
+            WAIT, "container-not-ready", "it is still starting" if now.status == "running" else f"it is {now.status}"
+        )
     if now.started_at != first.started_at:
         return Verdict(FAILED, "container-restarting", f"it was started again within {elapsed:.1f} s")
     return Verdict(STABLE) if elapsed >= window else Verdict(WAIT, "container-not-ready", "the window is not over")
@@ -91,7 +95,7 @@ GONE = Sample("gone", 0, "", 0)
 def sample(connection: Connection, container_id: str) -> tuple[Sample, Observed | None]:
     try:
         raw: Mapping[str, Any] = connection.get(f"/containers/{container_id}/json")
-    except EngineRefused as refused:
+    except EngineRefusedError as refused:
         if refused.status == 404:
             return GONE, None
         raise

@@ -17,7 +17,8 @@ MASK = "***"
 SHORTEST_SECRET = 4
 
 _SECRET_NAME = re.compile(
-    r"PASS(WORD|WD|PHRASE)?(_|$)|SECRET|TOKEN|CREDENTIAL|PRIVATE|DSN|API_?KEY|ACCESS_?KEY|_KEY$|_AUTH$|_PWD$", re.IGNORECASE
+    r"PASS(WORD|WD|PHRASE)?(_|$)|SECRET|TOKEN|CREDENTIAL|PRIVATE|DSN|API_?KEY|ACCESS_?KEY|_KEY$|_AUTH$|_PWD$",
+    re.IGNORECASE,
 )
 _URL_PASSWORD = re.compile(r"(?P<head>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@]*:)(?P<secret>[^\s@]+)(?=@)")
 
