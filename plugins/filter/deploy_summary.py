@@ -18,6 +18,8 @@ short_description: Says in a few lines what a deploy did
 description:
   - Takes the results of a deploy's steps and gives the lines that the deploy playbook ends with.
   - Every action of a step is one line. A step with more than twelve is cut down to a line for each kind of action.
+  - Services that mount a changed or removed file are named, because a file that is mounted by itself is seen only after
+    a restart.
   - Findings of severity C(warning) and C(critical) follow the step that has them.
 options:
   _input:
@@ -74,7 +76,21 @@ def _step(name: str, result: Mapping[str, Any]) -> list[str]:
         for finding in result.get("findings", [])
         if finding["severity"] != "info"
     ]
-    return [f"{name}: {line}" for line in [*done, *findings]]
+    return [f"{name}: {line}" for line in [*done, *_mounted(result), *findings]]
+
+
+def _mounted(result: Mapping[str, Any]) -> list[str]:
+    """Running services that see another file now, or go on with the old one until they are started again."""
+    files = result.get("files", {})
+    known = {*files.get("changed", []), *files.get("removed", [])}
+    touched = {
+        service: [path for path in paths if path in known] for service, paths in result.get("bind_mounts", {}).items()
+    }
+    return [
+        f"{service} mounts what changed: {', '.join(paths[:NAMES_A_LINE])}"
+        for service, paths in touched.items()
+        if paths
+    ]
 
 
 def deploy_summary(results: Mapping[str, Any], check_mode: bool = False) -> list[str]:

@@ -49,3 +49,13 @@ def test_findings_that_need_someone_are_shown():
 def test_refuses_what_is_no_mapping():
     with pytest.raises(AnsibleFilterError, match="mapping"):
         deploy_summary(["no"])
+
+
+def test_services_that_mount_what_changed_are_named():
+    files = {"added": ["new.conf"], "changed": ["proxy/Caddyfile"], "removed": []}
+    mounts = {"proxy": ["proxy/Caddyfile", "new.conf"], "web": ["new.conf"]}
+    change = {"action": "change", "target": "proxy/Caddyfile", "reason": "changed in src", "seconds": 0.0}
+    assert deploy_summary({"files": {**changed(change), "files": files, "bind_mounts": mounts}}) == [
+        "files: change proxy/Caddyfile (changed in src)",
+        "files: proxy mounts what changed: proxy/Caddyfile",
+    ]
