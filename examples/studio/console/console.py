@@ -16,13 +16,16 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-USAGE = "usage: console.py --listen=ADDRESS:PORT --watch=NAME=URL[;LABEL=VALUE]... [--hide-label=NAME=VALUE]... | --check=URL"
+USAGE = "flags: --listen=ADDRESS:PORT --watch=NAME=URL[;LABEL=VALUE]... --hide-label=NAME=VALUE... --check=URL"
 NAME_VALUE = re.compile(r"([A-Za-z0-9_.-]+)=(.+)")
 SECONDS = 4.0
 STYLE = """
-:root{color-scheme:light dark;--line:#8884}body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1.25rem}
-table{width:100%;border-collapse:collapse}td,th{text-align:left;padding:.5rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
-td:last-child{overflow-wrap:anywhere}.ok{color:#15803d}.bad{color:#dc2626;font-weight:600}
+:root { color-scheme: light dark; --line: #8884 }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1.25rem }
+table { width: 100%; border-collapse: collapse }
+td, th { text-align: left; padding: .5rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top }
+td:last-child { overflow-wrap: anywhere }
+.ok { color: #15803d } .bad { color: #dc2626; font-weight: 600 }
 """
 
 
@@ -72,7 +75,7 @@ def parse(arguments: list[str]) -> Settings:
         elif flag == "--hide-label":
             hidden.add(pair(value))
         else:
-            raise UsageError(f"unknown flag '{flag}'; {USAGE}")
+            raise UsageError(f"unknown flag '{flag}', {USAGE}")
     return Settings(listen, tuple(found for found in targets if not found.labels & hidden))
 
 
@@ -139,9 +142,11 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     server = ThreadingHTTPServer(settings.listen, handler(settings))
-    print(f"console: {len(settings.targets)} targets, listening on {settings.listen[0]}:{settings.listen[1]}", flush=True)
+    print(
+        f"console: {len(settings.targets)} targets, listening on {settings.listen[0]}:{settings.listen[1]}", flush=True
+    )
     # As PID 1 a process has no default reaction to SIGTERM; without this, every stop would take the whole grace period.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server.serve_forever()
     return 0
 

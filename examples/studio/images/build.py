@@ -51,7 +51,11 @@ BASE_DEBOOTSTRAP = (
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-include=/usr/share/doc/*/copyright",
 )
-BASE_CHANGES = ("ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "ENV LANG=C.UTF-8", 'CMD ["bash"]')
+BASE_CHANGES = (
+    "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "ENV LANG=C.UTF-8",
+    'CMD ["bash"]',
+)
 TRUST = "ENV SSL_CERT_FILE={0} REQUESTS_CA_BUNDLE={0} PIP_CERT={0}".format("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -114,13 +118,18 @@ def docker(*args: str, doing: str, **more: object) -> str:
 def recipe_of(tag: str) -> str:
     """The recipe that an image was made by, or nothing when there is no such image or it is not ours."""
     asked = subprocess.run(
-        ["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", tag], capture_output=True, text=True, check=False
+        ["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", tag],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return str((json.loads(asked.stdout) or {}).get(LABEL, "")) if asked.returncode == 0 else ""
 
 
 def image_id(tag: str) -> str:
-    asked = subprocess.run(["docker", "image", "inspect", "--format", "{{.Id}}", tag], capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        ["docker", "image", "inspect", "--format", "{{.Id}}", tag], capture_output=True, text=True, check=False
+    )
     return asked.stdout.strip()
 
 
@@ -280,7 +289,9 @@ def need_mmdebstrap() -> None:
     if shutil.which("mmdebstrap") and keyring.exists():
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise BuildError("mmdebstrap is missing: run `apt-get install mmdebstrap debian-archive-keyring` as root, then this again")
+        raise BuildError(
+            "mmdebstrap is missing: run `apt-get install mmdebstrap debian-archive-keyring` as root, then this again"
+        )
     say("installing mmdebstrap")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     install = ["apt-get", "install", "-qy", "--no-install-recommends", "mmdebstrap", "debian-archive-keyring"]
@@ -296,12 +307,24 @@ def debian_base(work: Path, lock: int, certs: Sequence[str], recipe: str) -> Non
     tar, sources = work / "base.tar", work / "sources.list"
     sources.write_text(host_sources())
     trust = work / "certificates"
-    hooks = [f"--customize-hook=copy-in {trust}/. /usr/local/share/ca-certificates", "--customize-hook=chroot \"$1\" update-ca-certificates"]
+    hooks = [
+        f"--customize-hook=copy-in {trust}/. /usr/local/share/ca-certificates",
+        '--customize-hook=chroot "$1" update-ca-certificates',
+    ]
     write_certificates(trust, certs)
     # With a mount namespace of its own, a kill at any moment leaves no mount behind on the machine.
     alone = ["unshare", "--mount", "--propagation", "private"] if os.geteuid() == 0 else []
     mirrors = [str(sources)] if sources.read_text() else []
-    argv = [*alone, "mmdebstrap", *BASE_DEBOOTSTRAP, *host_apt_options(), *(hooks if certs else []), CODENAME, str(tar), *mirrors]
+    argv = [
+        *alone,
+        "mmdebstrap",
+        *BASE_DEBOOTSTRAP,
+        *host_apt_options(),
+        *(hooks if certs else []),
+        CODENAME,
+        str(tar),
+        *mirrors,
+    ]
     run(argv, "making the base from Debian packages", env={**os.environ, "TMPDIR": str(work)}, pass_fds=(lock,))
     changes = [*BASE_CHANGES, *([TRUST] if certs else []), f"LABEL {LABEL}={recipe}"]
     imported = [item for change in changes for item in ("--change", change)]
@@ -316,7 +339,17 @@ def write_certificates(directory: Path, certs: Sequence[str]) -> None:
 
 def debian_layer(image: Image, recipe: str) -> None:
     arguments = ["--build-arg", f"BASE_IMAGE={BASE.tag}", *build_arguments()]
-    docker("build", "-q", *arguments, "--label", f"{LABEL}={recipe}", "-t", image.tag, str(image.context), doing=f"building {image.tag}")
+    docker(
+        "build",
+        "-q",
+        *arguments,
+        "--label",
+        f"{LABEL}={recipe}",
+        "-t",
+        image.tag,
+        str(image.context),
+        doing=f"building {image.tag}",
+    )
 
 
 def build_arguments() -> list[str]:
@@ -340,7 +373,17 @@ def official(image: Image, work: Path, certs: Sequence[str], recipe: str) -> Non
         text += f"USER root\nCOPY *.crt {target}\nRUN ! command -v update-ca-certificates || update-ca-certificates\n"
         text += f"{TRUST}\n" if image is BASE else ""
     (context / "Dockerfile").write_text(text)
-    docker("build", "-q", *build_arguments(), "--label", f"{LABEL}={recipe}", "-t", image.tag, str(context), doing=f"building {image.tag}")
+    docker(
+        "build",
+        "-q",
+        *build_arguments(),
+        "--label",
+        f"{LABEL}={recipe}",
+        "-t",
+        image.tag,
+        str(context),
+        doing=f"building {image.tag}",
+    )
 
 
 # ---------------------------------------------------------------- all of it
@@ -407,16 +450,31 @@ def build_all(keys: Sequence[str], asked: str, certs: Sequence[str]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="build", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=sorted([*IMAGES, "web"]), help="this one image (what it stands on is made too)")
-    parser.add_argument("--ca-bundle", metavar="FILE", help="PEM file whose CAs the images trust (default: what SSL_CERT_FILE or its like names)")
-    parser.add_argument("--source", choices=("auto", "official", "debian"), default="auto", help="where images come from (default: auto, asks the registry once)")
+    parser = argparse.ArgumentParser(
+        prog="build", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", choices=sorted([*IMAGES, "web"]), help="this one image (what it stands on is made too)"
+    )
+    parser.add_argument(
+        "--ca-bundle",
+        metavar="FILE",
+        help="PEM file whose CAs the images trust (default: what SSL_CERT_FILE or its like names)",
+    )
+    parser.add_argument(
+        "--source",
+        choices=("auto", "official", "debian"),
+        default="auto",
+        help="where images come from (default: auto, asks the registry once)",
+    )
     args = parser.parse_args()
     try:
         bundle = ca_bundle(args.ca_bundle)
         certs = certificates(bundle)
         if certs:
-            say(f"CA certificates: {len(certs)} of {bundle} that are not public go into the images (--ca-bundle FILE names another file)")
+            say(
+                f"CA certificates: {len(certs)} of {bundle} that are not public go into the images (--ca-bundle FILE names another file)"
+            )
         keys = [BASE.key] if args.only == "web" else [args.only] if args.only else list(IMAGES)
         build_all(keys, args.source, certs)
         if args.only == "web":

@@ -15,8 +15,8 @@ VERSION = "1.0.0"
 
 SECRET_KEY = required("DJANGO_SECRET_KEY")
 DEBUG = flag("DJANGO_DEBUG")
-# "web" and "localhost" are how the other containers and this one's own healthcheck call it.
-ALLOWED_HOSTS = [*words("DJANGO_ALLOWED_HOSTS", "127.0.0.1"), "localhost", "web"]
+# How the other containers call it, and this one's own healthcheck.
+ALLOWED_HOSTS = [*words("DJANGO_ALLOWED_HOSTS", "127.0.0.1"), "localhost", "web", "proxy"]
 CSRF_TRUSTED_ORIGINS = words("DJANGO_CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 OK, DEGRADED, DOWN = "ok", "degraded", "down"
 
 
-class Unhealthy(Exception):
+class UnhealthyError(Exception):
     """A check's own verdict, in words that may be shown to anybody."""
 
 
@@ -56,17 +56,17 @@ def migrations() -> str:
     applied = set(MigrationRecorder(connection).applied_migrations())
     missing = sorted(f"{app}.{name}" for app, name in shipped_migrations() - applied)
     if missing:
-        raise Unhealthy(f"{len(missing)} not applied, first {missing[0]}")
+        raise UnhealthyError(f"{len(missing)} not applied, first {missing[0]}")
     return f"{len(applied)} applied"
 
 
 def worker() -> str:
     last = Worker.objects.order_by("-seen_at").first()
     if last is None:
-        raise Unhealthy("no worker has ever reported")
+        raise UnhealthyError("no worker has ever reported")
     age = (timezone.now() - last.seen_at).total_seconds()
     if age > settings.WORKER_FRESH_SECONDS:
-        raise Unhealthy(f"last seen {age:.0f} s ago")
+        raise UnhealthyError(f"last seen {age:.0f} s ago")
     return f"{last.name} seen {max(age, 0):.0f} s ago"
 
 
@@ -92,7 +92,7 @@ def examine(function: Callable[[], str], critical: bool) -> Check:
     began = time.perf_counter()
     try:
         ok, detail = True, function()
-    except Unhealthy as verdict:
+    except UnhealthyError as verdict:
         ok, detail = False, str(verdict)
     except Exception as error:  # whatever fails, the report must still be made
         log.warning("health check %s failed: %s", function.__name__, error)

@@ -11,6 +11,10 @@ from .limits import COUNTDOWN_SECONDS, PAYLOAD_CHARACTERS
 from .models import Task
 
 
+def is_countdown(text: str) -> bool:
+    return text in {str(seconds) for seconds in range(1, COUNTDOWN_SECONDS + 1)}
+
+
 class TaskForm(forms.Form):
     kind = forms.ChoiceField(choices=Task.Kind.choices, initial=Task.Kind.CHART)
     payload = forms.CharField(
@@ -22,7 +26,6 @@ class TaskForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         payload = cleaned.get("payload", "")
-        if cleaned.get("kind") == Task.Kind.COUNTDOWN:
-            if not (payload.isascii() and payload.isdigit() and 1 <= int(payload[:4]) <= COUNTDOWN_SECONDS):
-                self.add_error("payload", f"A countdown takes a number of seconds from 1 to {COUNTDOWN_SECONDS}.")
+        if cleaned.get("kind") == Task.Kind.COUNTDOWN and not is_countdown(payload):
+            self.add_error("payload", f"A countdown takes a number of seconds from 1 to {COUNTDOWN_SECONDS}.")
         return cleaned

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What each kind of task does. A handler calls `tick` at least every second: it renews the lease and may stop the work."""
+"""What each kind of task does. A handler calls `tick` every second of its work: it renews the lease, or stops it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ from .models import Task
 Tick = Callable[[], None]
 
 
+class UnusableError(Exception):
+    """What was asked for cannot be done; the message is for whoever asked."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     result: str
     artifact: str = ""
 
 
-def checksum(task: Task, tick: Tick) -> Outcome:
+def checksum(task: Task, _tick: Tick) -> Outcome:
     return Outcome(hashlib.sha256(task.payload.encode()).hexdigest())
 
 
@@ -39,11 +43,11 @@ def countdown(task: Task, tick: Tick) -> Outcome:
     return Outcome(f"counted to {seconds}")
 
 
-def chart(task: Task, tick: Tick) -> Outcome:
+def chart(task: Task, _tick: Tick) -> Outcome:
     words = Counter(re.findall(r"[^\W\d_]{3,}", task.payload.lower()))
     top = words.most_common(8)
     if not top:
-        raise ValueError("the text has no word of three letters or more")
+        raise UnusableError("the text has no word of three letters or more")
     artifact = f"charts/{task.pk}.svg"
     write_whole(settings.MEDIA_ROOT / artifact, svg_bars(top))
     return Outcome(f"{sum(words.values())} words, most often “{top[0][0]}”", artifact)

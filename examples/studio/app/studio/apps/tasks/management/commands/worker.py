@@ -17,14 +17,14 @@ from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connection
 
 from studio.apps.tasks import queue
-from studio.apps.tasks.handlers import HANDLERS
+from studio.apps.tasks.handlers import HANDLERS, UnusableError
 from studio.apps.tasks.limits import POLL_SECONDS
 from studio.apps.tasks.models import Task
 
 log = logging.getLogger("studio.worker")
 
 
-class Stopping(Exception):
+class StoppingError(Exception):
     """The container is being stopped; what is unfinished goes back into the queue."""
 
 
@@ -33,11 +33,14 @@ class Command(BaseCommand):
     # The migrate service has checked the schema before this starts; a second look would only delay it.
     requires_system_checks: list[str] = []
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        self.name = socket.gethostname()
+    def prepare(self, name: str) -> None:
+        self.name = name
         self.beat_file = Path(os.environ.get("STUDIO_HEARTBEAT", "/tmp/worker-heartbeat"))
         self.stopping = threading.Event()
-        self.beaten = 0.0
+        self.beaten = float("-inf")
+
+    def handle(self, *_args: Any, **_options: Any) -> None:
+        self.prepare(socket.gethostname())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
         log.info("worker %s started", self.name)
@@ -55,7 +58,7 @@ class Command(BaseCommand):
             self.stopping.wait(POLL_SECONDS)
         log.info("worker %s stopped", self.name)
 
-    def stop(self, number: int, frame: FrameType | None) -> None:
+    def stop(self, _number: int, _frame: FrameType | None) -> None:
         self.stopping.set()
 
     def beat(self) -> None:
@@ -69,16 +72,19 @@ class Command(BaseCommand):
     def work(self, task: Task) -> None:
         def tick() -> None:
             if self.stopping.is_set():
-                raise Stopping
+                raise StoppingError
             queue.renew(task)
             self.beat()
 
         log.info("%s: started (attempt %d)", task, task.attempts)
         try:
             outcome = HANDLERS[task.kind](task, tick)
-        except Stopping:
+        except StoppingError:
             queue.give_back(task)
             log.info("%s: given back, this worker is stopping", task)
+        except UnusableError as reason:
+            queue.finish(task, Task.State.FAILED, str(reason))
+            log.info("%s: failed: %s", task, reason)
         except DatabaseError:
             raise  # the lease runs out, and a worker with a database takes the task again
         except Exception as error:
