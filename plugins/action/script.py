@@ -24,7 +24,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.report.result imp
 
 MODULE = "shipshape.deploy.script"
 # Up to this many bytes everything travels inside the module's arguments: a second round trip costs more than they do.
-INLINE = 2 * 1024 * 1024
+INLINE = 1024 * 1024
 _CHUNK = 1024 * 1024
 
 
