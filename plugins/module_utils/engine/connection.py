@@ -159,7 +159,7 @@ class Connection:
         return _Stream(self.open)
 
     def get(self, path: str, **query: Any) -> Any:
-        """GET `path` (below the API version) as JSON. Raises EngineRefusedError, or ShipshapeError when out of reach."""
+        """GET `path` (below the API version) as JSON. Raises EngineRefusedError when it answers with an error."""
         return self._request("GET", self._target(path, query))
 
     def put(self, path: str, body: bytes, /, **query: Any) -> None:
