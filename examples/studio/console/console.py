@@ -96,7 +96,7 @@ def ask(watched: Target) -> tuple[bool, str]:
 
 def look(targets: tuple[Target, ...]) -> list[tuple[Target, bool, str]]:
     with ThreadPoolExecutor(max_workers=max(1, len(targets))) as pool:
-        return [(found, *answer) for found, answer in zip(targets, pool.map(ask, targets))]
+        return [(found, *answer) for found, answer in zip(targets, pool.map(ask, targets), strict=True)]
 
 
 def page(seen: list[tuple[Target, bool, str]]) -> str:
