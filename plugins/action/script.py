@@ -167,7 +167,9 @@ def _without_sources(arguments: dict[str, Any], entries: Sequence[dict[str, Any]
 def _text(entry: dict[str, Any], mode: Any) -> bytes:
     content = entry["content"]
     if not isinstance(content, str):
-        what = f"content is no text but a {type(content).__name__}"
+        kind = {dict: "mapping", list: "list"}
+        name = next((name for known, name in kind.items() if isinstance(content, known)), "number or boolean")
+        what = f"content is no text but a {name}"
         raise failure(str(entry["dest"]), "invalid-arguments", what, "Put it in quotes, or below `content: |`")
     if mode == "preserve":
         raise failure(str(entry["dest"]), "invalid-mode", "mode=preserve needs src", "Write the mode, such as '0755'")
