@@ -81,6 +81,16 @@ def _missing(subject: str, what: str, remedy: str) -> Finding:
     return Finding("critical", subject, "compose-file-missing", what, remedy)
 
 
+def readable(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The resolved model as Compose can read it back: without depends_on, which is not in the hash, but may name
+    services of profiles that are not enabled, and which the model lacks."""
+    services = {
+        name: {key: value for key, value in entry.items() if key != "depends_on"}
+        for name, entry in (model.get("services") or {}).items()
+    }
+    return {**model, "services": services}
+
+
 class Compose:
     """`docker compose` for one project. `docker` is the path of the Docker CLI."""
 
@@ -106,7 +116,7 @@ class Compose:
     def hashes(self, model: Mapping[str, Any]) -> dict[str, str]:
         """Compose's own hash of each service: that of the resolved model is the one that `up` writes into its label."""
         flags = ["--project-directory", self.source.directory] if self.source.directory else []
-        out, _ = self._invoke(["-f", "-", *flags, "config", "--hash", "*"], stdin=json.dumps(model))
+        out, _ = self._invoke(["-f", "-", *flags, "config", "--hash", "*"], stdin=json.dumps(readable(model)))
         return dict(line.split(" ", 1) for line in out.splitlines() if " " in line)
 
     def environment(self) -> dict[str, str]:

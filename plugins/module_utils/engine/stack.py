@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError, failure
@@ -16,7 +16,7 @@ from . import applied
 from .compose import Compose
 from .connection import Connection
 from .drift import needs_hashes
-from .look import Look, containers, look
+from .look import LABEL_HASH, Look, Observed, containers, look
 from .model import Project, Service, project_from, secrets_of
 from .plan import Plan, ServicePlan, Wishes, plan, reused
 from .summary import diff, services_summary
@@ -120,9 +120,35 @@ class Stack:
         partial = bool(self._compose.source.services)
         if not partial and any(at.service not in known for at in seen.containers):
             known |= frozenset(self._compose.all_services())
-        hashes = self._compose.hashes(project.document) if needs_hashes(seen) else {}
+        hashes = self._hashes(project, seen)
         wishes = Wishes(order.recreate, order.remove_orphans, partial, known)
         return Situation(project, seen, plan(project, seen, hashes, wishes))
+
+    def _hashes(self, project: Project, seen: Look) -> Mapping[str, str]:
+        """Compose's own hash of each service that has a container without our label; {} where all have one."""
+        if not needs_hashes(seen):
+            return {}
+        try:
+            found = self._compose.hashes(project.document)
+        except ShipshapeError:
+            found = {}  # Compose cannot read back all that it writes: the recorder below does without
+        doubtful = [
+            at for at in seen.containers if at.applied is None and at.labels.get(LABEL_HASH) != found.get(at.service)
+        ]
+        asked = sorted({at.service for at in doubtful} & set(project.services))
+        return {**found, **self._recorded(asked, doubtful)} if asked else found
+
+    def _recorded(self, services: Sequence[str], containers: Sequence[Observed]) -> dict[str, str]:
+        from .recorder import Recorder
+
+        scene = Scene({}, {}, hidden=frozenset(at.id for at in containers))
+        with Recorder(self._connection, scene) as recorder:
+            try:
+                self._compose.create(recorder.address, services)
+            except ShipshapeError as error:
+                # It will be reported in full when the same thing is done in earnest.
+                self._report.add(*(replace(finding, severity=WARNING) for finding in error.findings))
+        return recorder.hashes
 
     def _tell(self, now: Situation) -> None:
         self._report.values["drift"] = [entry.as_dict() for entry in now.plan.drift]

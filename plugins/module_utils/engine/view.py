@@ -20,7 +20,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 from .connection import Connection
@@ -35,8 +35,15 @@ _HOP_BY_HOP = frozenset(
 )
 
 
+V = TypeVar("V", bound="View")
+
+
 class View:
     """Serves `scene` to Compose. `address` is for DOCKER_HOST; `refused` lists the requests that were turned down."""
+
+    @property
+    def handler(self) -> type[Handler]:
+        return Handler
 
     def __init__(self, connection: Connection, scene: Scene) -> None:
         self.connection = connection
@@ -44,18 +51,13 @@ class View:
         self.refused: list[str] = []
         self.injected: set[str] = set()
 
-    def __enter__(self) -> View:
+    def __enter__(self: V) -> V:
         _sweep()
         self._directory = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_short_tempdir())
         path = os.path.join(self._directory, "s")
         self.address = f"unix://{path}"
-        view = self
-
-        class Handler(_Handler):
-            pass
-
-        Handler.view = view
-        self._server = _Server(path, Handler)
+        handler = type("Handler", (self.handler,), {"view": self})
+        self._server = _Server(path, handler)
         # 0.02 s: how long the end of the block may wait for the server to notice.
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
@@ -100,7 +102,9 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         """A connection that breaks is Compose's to report; a traceback here would end up in the module's output."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
+    """One connection from Compose. `view` is set by the view that serves it."""
+
     view: View
     protocol_version = "HTTP/1.1"
 
@@ -126,14 +130,13 @@ class _Handler(BaseHTTPRequestHandler):
             elif what is Rule.LIST:
                 self._rewritten(self.view.scene.listed)
             elif what is Rule.INSPECT:
-                self._rewritten(self.view.scene.inspected)
+                self._inspect(subject)
             elif what is Rule.CONNECT:
                 self._connect()
             elif what is Rule.RESOURCE:
                 self._resource(subject)
-            elif what is Rule.INJECT and subject in self.view.scene.created:
-                self.view.injected.add(subject)
-                self._forward()
+            elif what is Rule.INJECT:
+                self._inject(subject)
             else:
                 self._refuse(f"{self.command} {path}")
         except UnexpectedCreationError as unexpected:
@@ -148,9 +151,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(403, {"message": f"shipshape.deploy lets Compose create, and nothing else: {request} refused"})
 
     def _answer(self, status: int, document: Any) -> None:
-        self._respond(status, [("Content-Type", "application/json")], json.dumps(document).encode())
+        self.respond(status, document)
         # A request body that nobody read would be taken for the next request.
         self.close_connection = True
+
+    def respond(self, status: int, document: Any) -> None:
+        """An answer of our own to a request whose body has been read."""
+        self._respond(status, [("Content-Type", "application/json")], json.dumps(document).encode())
 
     def _respond(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         self.send_response_only(status)
@@ -181,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.upstream.endheaders(_pieces(self.rfile, int(self.headers.get("Content-Length") or 0)))
         return self.upstream.getresponse()
 
-    def _body(self) -> bytes:
+    def body(self) -> bytes:
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
             return b"".join(_chunks(self.rfile))
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -228,9 +235,19 @@ class _Handler(BaseHTTPRequestHandler):
             body = json.dumps(change(json.loads(body))).encode()
         self._respond(answer.status, answer.getheaders(), body)
 
+    def _inspect(self, _container_id: str) -> None:
+        self._rewritten(self.view.scene.inspected)
+
+    def _inject(self, container_id: str) -> None:
+        if container_id not in self.view.scene.created:
+            self._refuse(f"{self.command} {self.path.partition('?')[0]}")
+            return
+        self.view.injected.add(container_id)
+        self._forward()
+
     def _create(self, path: str, query: str) -> None:
         options = dict(parse_qsl(query))
-        name, body, service, place = creation(self.view.scene, options.get("name", ""), json.loads(self._body()))
+        name, body, service, place = creation(self.view.scene, options.get("name", ""), json.loads(self.body()))
         answer = self._ask(f"{path}?{urlencode({**options, 'name': name})}", json.dumps(body).encode())
         reply = answer.read()
         if answer.status == 201:
@@ -239,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._respond(answer.status, answer.getheaders(), reply)
 
     def _resource(self, kind: str) -> None:
-        body = self._body()
+        body = self.body()
         answer = self._ask(self.path, body)
         if answer.status == 201:
             self.view.scene.resources.append(f"{kind} {json.loads(body).get('Name', '')}")
@@ -247,7 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _connect(self) -> None:
         """Engines before API 1.44 take further networks one by one: the same renaming as at creation."""
-        body = json.loads(self._body())
+        body = json.loads(self.body())
         successor = self.view.scene.created.get(body.get("Container", ""))
         if successor is None:
             self._refuse(f"{self.command} {self.path}")

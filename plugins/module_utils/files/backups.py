@@ -31,11 +31,6 @@ def existing(target: str) -> list[str]:
     return [os.path.join(directory, entry) for entry in found]
 
 
-def surplus(backups: list[str], keep: int, *, coming: int = 0) -> list[str]:
-    """Which of `backups` (oldest first) must go so that with `coming` new ones at most `keep` remain."""
-    return backups[: max(0, len(backups) + coming - keep)]
-
-
 def make(target: str) -> str:
     """Keeps the present `target` under a backup name, which is returned.
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from ..report.finding import CRITICAL, INFO, WARNING, Finding
 from .attributes import Attributes
-from .backups import surplus
 from .script_text import Facts, Shebang, parse_shebang
 
 CREATE, REPLACE, ADJUST, KEEP = "create", "replace", "adjust", "keep"
@@ -81,6 +80,11 @@ def actions(steps: Sequence[Step], *, backup: bool, keep: int) -> list[Planned]:
         Planned(step, "run", step.script.dest, "the task asks for it") for step in steps if step.script.run is not None
     ]
     return placing + pruning + running
+
+
+def surplus(backups: list[str], keep: int, *, coming: int = 0) -> list[str]:
+    """Which of `backups` (oldest first) must go so that with `coming` new ones at most `keep` remain."""
+    return backups[: max(0, len(backups) + coming - keep)]
 
 
 def arguments(dest: str, run: Sequence[str]) -> list[str]:
