@@ -103,6 +103,8 @@ initialize() {
     if [ ! -e "$staging/.complete" ]; then
         refuse_without_password
         refuse_foreign_files
+        # Unreadable, the directory would look empty and its files would silently not run.
+        ls /docker-entrypoint-initdb.d/ >/dev/null
         rm -rf "$staging"
         export PGDATA=$staging
         make_cluster
