@@ -18,7 +18,7 @@ from tests.corpus.observe import Document, Observed, is_anonymous
 EXCEPTIONS = {
     "containers.*.Id": "identity",
     "containers.*.Created": "time",
-    "containers.*.Config.Labels.com.docker.compose.replace": "Compose's note of the replaced container, for itself alone",
+    "containers.*.Config.Labels.com.docker.compose.replace": "Compose's note to itself of what it replaced",
     "containers.*.LogPath": "contains the id",
     "containers.*.HostnamePath": "contains the id",
     "containers.*.HostsPath": "contains the id",
@@ -31,6 +31,8 @@ EXCEPTIONS = {
     "containers.*.NetworkSettings.*.GlobalIPv6Address": "the engine's choice; a fixed one is in IPAMConfig",
     "containers.*.NetworkSettings.*.Gateway": "follows from the network's subnet, compared there",
     "containers.*.NetworkSettings.*.IPv6Gateway": "follows from the network's subnet, compared there",
+    "containers.*.NetworkSettings.Networks.host.DNSNames": "filled in by any rename, and nothing resolves there",
+    "containers.*.NetworkSettings.Networks.none.DNSNames": "filled in by any rename, and nothing resolves there",
     "networks.*.Id": "identity",
     "networks.*.Created": "time",
     "networks.*.Containers": "the same is compared from the containers' side",

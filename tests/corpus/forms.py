@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which form of which Compose key is in which file of the corpus; `python -m tests.corpus.forms` writes it into README.md.
+"""Which form of which Compose key is in which case of the corpus; `python -m tests.corpus.forms` updates README.md.
 
 `forms.txt` lists what the format knows, `left_out.yaml` what the corpus cannot have, with the reason.
 """
@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -31,7 +30,7 @@ def left_out() -> dict[str, str]:
 
 def reason(form: str, reasons: dict[str, str]) -> str | None:
     """The reason given for `form` itself, for its key, or for a key above it."""
-    key = form.split(": ")[0]
+    key = form.partition(": ")[0]
     parts = key.split(".")
     above = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
     candidates = [form, key, *(name for path in above for name in (path, path.removesuffix("[]")))]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads off the engine what a project really is: its containers, networks and volumes as `docker inspect` shows them."""
+"""Reads off the engine what a project really is: its containers, networks and volumes as `docker inspect` shows."""
 
 from __future__ import annotations
 
