@@ -11,8 +11,7 @@ import pytest
 from testinfra.host import Host
 
 FILES = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
-SSH = f"ssh_identity_file={FILES}/key&ssh_extra_args=-oUserKnownHostsFile%3D{FILES}/known_hosts"
-testinfra_hosts = [f"ssh://deployer@127.0.0.1:18472?sudo=true&{SSH}"]
+testinfra_hosts = [f"ssh://second?sudo=true&ssh_config={FILES}/ssh_config"]
 
 
 @pytest.fixture
