@@ -379,7 +379,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.files.attributes import Attributes, parse_mode
 from ansible_collections.shipshape.deploy.plugins.module_utils.files.payload import Slice, unpack
-from ansible_collections.shipshape.deploy.plugins.module_utils.files.script_place import Content, Options, place
+from ansible_collections.shipshape.deploy.plugins.module_utils.files.script_call import Call, Content
+from ansible_collections.shipshape.deploy.plugins.module_utils.files.script_place import place
 from ansible_collections.shipshape.deploy.plugins.module_utils.files.script_plan import Script
 from ansible_collections.shipshape.deploy.plugins.module_utils.files.script_text import Facts, inspect
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError, failure
@@ -536,7 +537,8 @@ def main() -> None:
     error: ShipshapeError | None = None
     try:
         scripts, contents = wanted(module)
-        options = Options(
+        call = Call(
+            report,
             check=module.check_mode,
             diff=module._diff,
             backup=module.params["backup"],
@@ -545,7 +547,7 @@ def main() -> None:
             run_timeout=module.params["run_timeout"],
             scratch=module.tmpdir if module.check_mode else "",
         )
-        missing = place(scripts, contents, options, report)
+        missing = place(scripts, contents, call)
     except ShipshapeError as caught:
         error = caught
     if module.params["scripts"] is None and report.values.get("scripts"):

@@ -242,9 +242,10 @@ def _two_scripts(folder: Path, word: str) -> dict:
 @pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.long)])
 def test_killed_at_every_system_call_of_the_whole_placing(tmp_path, step):
     """Two scripts with backup and validation: each is old or new at any time, and one re-run heals."""
-    from ansible_collections.shipshape.deploy.plugins.module_utils.files import script_place
     from ansible_collections.shipshape.deploy.plugins.module_utils.files.attributes import Attributes as Wanted
     from ansible_collections.shipshape.deploy.plugins.module_utils.files.payload import Slice
+    from ansible_collections.shipshape.deploy.plugins.module_utils.files.script_call import Call
+    from ansible_collections.shipshape.deploy.plugins.module_utils.files.script_place import place as place_scripts
     from ansible_collections.shipshape.deploy.plugins.module_utils.files.script_plan import Script
     from ansible_collections.shipshape.deploy.plugins.module_utils.files.script_text import inspect
     from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
@@ -261,8 +262,7 @@ def test_killed_at_every_system_call_of_the_whole_placing(tmp_path, step):
         report = Report()
         scripts = [Script(str(dest), facts, Wanted(mode=0o755)) for dest in dests]
         contents = [lambda: Slice(io.BytesIO(new), 0, len(new))] * 2
-        options = script_place.Options(False, False, True, 2, 5.0, 5.0, "")
-        assert script_place.place(scripts, contents, options, report) == []
+        assert place_scripts(scripts, contents, Call(report, backup=True, backup_keep=2)) == []
         return report
 
     def reset() -> None:

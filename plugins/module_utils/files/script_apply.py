@@ -8,112 +8,78 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from ..report.finding import Finding, ShipshapeError, failure
-from ..report.result import Report
 from . import backups
-from .atomic import Pending, checksum, prepare, sweep, sync_directories
+from .atomic import Pending, checksum, prepare, sync_directories
 from .attributes import apply, resolve
 from .busy import wait_until_free
 from .execute import Outcome, execute, explain_start
 from .problems import explained
+from .script_call import Call, Job
 from .script_check import validate
-from .script_plan import (
-    ADJUST,
-    CREATE,
-    REPLACE,
-    Content,
-    Options,
-    Planned,
-    Script,
-    Step,
-    arguments,
-    entry_of,
-    settle_or_raise,
-)
+from .script_plan import ADJUST, REPLACE, Planned, Script, arguments
 
 
-def check_in_scratch(
-    steps: Sequence[Step],
-    contents: Sequence[Content | None],
-    programs: Sequence[str | None],
-    call: Call,
-) -> None:
+def check_in_scratch(jobs: Sequence[Job], call: Call) -> None:
     """Check mode's validation: on copies in a private directory, since nothing may appear beside the destination."""
     findings: list[Finding] = []
-    for step, content, program in zip(steps, contents, programs):
-        if step.writes and content is not None:
+    for job in jobs:
+        script = job.step.script
+        if job.step.writes and job.content is not None:
             with tempfile.TemporaryDirectory(dir=call.scratch) as directory:
                 copy = os.path.join(directory, "script")
-                with prepare(copy, content(), expected_sha256=step.script.facts.sha256) as pending:
-                    findings += validate(step.script, program, pending.path)
+                with prepare(copy, job.content(), expected_sha256=script.facts.sha256) as pending:
+                    findings += validate(script, job.program, pending.path)
     call.demand_none(findings)
 
 
-def carry_out(
-    steps: Sequence[Step],
-    plan: Sequence[Planned],
-    contents: Sequence[Content | None],
-    programs: Sequence[str | None],
-    call: Call,
-) -> None:
-    _sweep_all(steps, report)
+def carry_out(jobs: Sequence[Job], plan: Sequence[Planned], results: dict[str, dict[str, Any]], call: Call) -> None:
+    """`results` holds each script's part of the module's result, by destination; it is filled in on the way."""
+    report = call.report
     with ExitStack() as stack:
-        pendings = _prepare_all(steps, contents, programs, call, stack)
-        taken = [step.target for step in steps if step.kind == REPLACE]
+        pendings = _prepare_all(jobs, call, stack)
+        taken = [job.step.target for job in jobs if job.step.kind == REPLACE]
         wait_until_free([*taken, *(pending.path for pending in pendings.values())], call.busy_timeout)
         try:
             for planned in plan:
-                if planned.action in ("backup", CREATE, REPLACE, ADJUST):
-                    with call.report.doing(planned.action, planned.target, planned.reason):
+                if planned.places or planned.action == "backup":
+                    with report.doing(planned.action, planned.target, planned.reason):
                         _place_one(planned, pendings, results[planned.step.script.dest])
         finally:
             sync_directories(pending.target for pending in pendings.values())
-    for step in steps:
-        if step.writes:
-            _verify(step.script)
+    for job in jobs:
+        if job.step.writes:
+            _verify(job.step.script)
     for planned in plan:
+        script = planned.step.script
         if planned.action == "remove-backup":
-            with call.report.doing(planned.action, planned.target, planned.reason):
+            with report.doing(planned.action, planned.target, planned.reason):
                 _remove(planned.target)
         elif planned.action == "run":
-            with call.report.doing(planned.action, planned.target, planned.reason):
-                outcome = _run(planned.step.script, call)
-            shown = {"rc": outcome.rc, "stdout": outcome.stdout, "stderr": outcome.stderr}
-            results[planned.step.script.dest]["run"] = shown
-            _demand_success(planned.step.script, outcome, call)
+            with report.doing(planned.action, planned.target, planned.reason):
+                outcome = _run(script, call)
+            results[script.dest]["run"] = {"rc": outcome.rc, "stdout": outcome.stdout, "stderr": outcome.stderr}
+            _demand_success(script, outcome, call)
 
 
-def _sweep_all(steps: Sequence[Step], report: Report) -> None:
-    for directory in sorted({os.path.dirname(step.target) for step in steps}):
-        for name in sweep(directory):
-            what = "a temporary that an interrupted run left behind was removed"
-            call.report.add(Finding("info", os.path.join(directory, name), "leftover-removed", what))
-
-
-def _prepare_all(
-    steps: Sequence[Step],
-    contents: Sequence[Content | None],
-    programs: Sequence[str | None],
-    call: Call,
-    stack: ExitStack,
-) -> dict[str, Pending]:
+def _prepare_all(jobs: Sequence[Job], call: Call, stack: ExitStack) -> dict[str, Pending]:
     """Every new file, complete and checked beside its destination. All that is wrong is told at once."""
     pendings: dict[str, Pending] = {}
     findings: list[Finding] = []
-    for step, content, program in zip(steps, contents, programs):
-        if not step.writes or content is None:
+    for job in jobs:
+        if not job.step.writes or job.content is None:
             continue
-        script = step.script
+        script = job.step.script
         try:
-            pending = prepare(script.dest, content(), script.attributes, expected_sha256=script.facts.sha256)
+            pending = prepare(script.dest, job.content(), script.attributes, expected_sha256=script.facts.sha256)
         except ShipshapeError as error:
             findings += error.findings
             continue
         pendings[script.dest] = stack.enter_context(pending)
-        findings += validate(script, program, pending.path)
+        findings += validate(script, job.program, pending.path)
     call.demand_none(findings)
     return pendings
 
@@ -143,11 +109,8 @@ def _verify(script: Script) -> None:
 
 
 def _remove(path: str) -> None:
-    with explained(path, "remove an old backup"):
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            return
+    with explained(path, "remove an old backup"), suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _run(script: Script, call: Call) -> Outcome:

@@ -11,11 +11,21 @@ from dataclasses import dataclass, replace
 from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError
 from ..report.result import Report
 from .atomic import Readable
+from .script_plan import Step
 
 # How to read a script's content, as often as it is needed.
 Content = Callable[[], Readable]
 # Earlier tasks of the same play would have provided these, had it not been check mode.
 _MAY_STILL_COME = ("missing-parent", "interpreter-missing", "unknown-owner", "unknown-group")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One script's step with what is needed to do it: its content (where it is needed) and its interpreter."""
+
+    step: Step
+    content: Content | None
+    program: str | None
 
 
 @dataclass(frozen=True)

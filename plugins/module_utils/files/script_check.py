@@ -7,25 +7,17 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Sequence
 
 from ..report.finding import CRITICAL, INFO, Finding
 from .execute import Outcome, execute
 from .script_plan import Script
-from .script_text import Shebang, parse_shebang, syntax_checks
+from .script_text import parse_shebang, syntax_checks
 
 _TIMEOUT = 60.0
 _SHOWN_LINES = 3
 # What interpreters print around the sentence that matters.
 _NOISE = re.compile(r"\s+at |Node\.js v|\(node:|\(Use |\s*[\^~]+\s*$|Traceback |\s*$")
-
-
-def find_program(shebang: Shebang) -> str | None:
-    """The interpreter's path, when it exists and may be executed."""
-    if shebang.by_env and not (os.path.isfile(shebang.path) and os.access(shebang.path, os.X_OK)):
-        return None
-    return shutil.which(shebang.program)
 
 
 def validate(script: Script, program: str | None, path: str) -> list[Finding]:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..report.finding import CRITICAL, Finding, ShipshapeError, failure
-from .atomic import Attributes, checksum, locate
+from ..report.finding import CRITICAL, INFO, Finding, ShipshapeError, failure
+from .atomic import Attributes, checksum, locate, sweep
 from .attributes import differences, resolve
 from .problems import explained
 from .script_call import Call, Content, Job
@@ -48,8 +48,7 @@ def place(scripts: Sequence[Script], contents: Sequence[Content | None], call: C
     jobs = [Job(step, content, program) for step, content, (program, _) in zip(steps, contents, judged)]
     results = {step.script.dest: _result(step) for step in steps}
     call.report.values["scripts"] = list(results.values())
-    if call.diff:
-        call.report.diff = _differences(jobs)
+    differences_shown = _differences(jobs) if call.diff else None
     plan = actions(steps, backup=call.backup, keep=call.backup_keep)
     if call.check:
         if any(step.writes for step in steps):
@@ -59,12 +58,13 @@ def place(scripts: Sequence[Script], contents: Sequence[Content | None], call: C
         for planned in plan:
             results[planned.step.script.dest]["changed"] |= planned.places
             call.report.planned(planned.action, planned.target, planned.reason)
-    elif plan:
-        from .script_apply import carry_out
-
-        carry_out(jobs, plan, results, call)
     else:
-        _sweep(steps, call)
+        _sweep_all(steps, call)
+        if plan:
+            from .script_apply import carry_out
+
+            carry_out(jobs, plan, results, call)
+    call.report.diff = differences_shown
     return []
 
 
@@ -134,8 +134,13 @@ def _predict_write(step: Step, call: Call) -> None:
         raise failure(step.script.dest, "no-rights", f"access denied for user uid {os.geteuid()}", remedy)
 
 
-def _sweep(steps: Sequence[Step], call: Call) -> None:
-XX
+def _sweep_all(steps: Sequence[Step], call: Call) -> None:
+    for directory in sorted({os.path.dirname(step.target) for step in steps}):
+        for name in sweep(directory):
+            what = "a temporary that an interrupted run left behind was removed"
+            call.report.add(Finding(INFO, os.path.join(directory, name), "leftover-removed", what))
+
+
 def _result(step: Step) -> dict[str, Any]:
     return {
         "dest": step.script.dest,
@@ -176,5 +181,3 @@ def _attribute_difference(step: Step) -> list[dict[str, str]]:
     before = "".join(f"{name}: {old_value}\n" for name, old_value, _ in changed)
     after = "".join(f"{name}: {new_value}\n" for name, _, new_value in changed)
     return [{"before_header": header, "after_header": header, "before": before, "after": after}]
-
-

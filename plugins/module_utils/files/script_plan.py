@@ -53,6 +53,10 @@ class Planned:
     target: str
     reason: str
 
+    @property
+    def places(self) -> bool:
+        return self.action in (CREATE, REPLACE, ADJUST)
+
 
 def decide(wanted: str, found: str | None, differing: Sequence[str]) -> tuple[str, str]:
     """What to do and why, from the checksums wanted and found and the attributes that differ."""

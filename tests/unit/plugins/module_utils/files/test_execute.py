@@ -10,11 +10,8 @@ import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.files.execute import execute, explain_start
 from ansible_collections.shipshape.deploy.plugins.module_utils.files.payload import Slice, pack, unpack
-from ansible_collections.shipshape.deploy.plugins.module_utils.files.script_check import (
-    complaint,
-    find_program,
-    validate,
-)
+from ansible_collections.shipshape.deploy.plugins.module_utils.files.script_check import complaint, validate
+from ansible_collections.shipshape.deploy.plugins.module_utils.files.script_place import find_program
 from ansible_collections.shipshape.deploy.plugins.module_utils.files.script_plan import Attributes, Script
 from ansible_collections.shipshape.deploy.plugins.module_utils.files.script_text import inspect, parse_shebang
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError

@@ -4,7 +4,6 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.files.attributes import Attributes
-from ansible_collections.shipshape.deploy.plugins.module_utils.files.backups import surplus
 from ansible_collections.shipshape.deploy.plugins.module_utils.files.script_plan import (
     ADJUST,
     CREATE,
@@ -19,6 +18,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.files.script_plan
     difference,
     duplicates,
     judge,
+    surplus,
 )
 from ansible_collections.shipshape.deploy.plugins.module_utils.files.script_text import Facts, inspect
 
