@@ -48,7 +48,7 @@ DEPENDS_ON = "com.docker.compose.depends_on"
 # What the engine generates from the address it chose.
 GENERATED_MAC = re.compile(r"02:42(:[0-9a-f]{2}){4}")
 # Docker's default address pools: a subnet in them was chosen by the engine.
-POOLS = [ipaddress.ip_network(pool) for pool in ("172.16.0.0/12", "192.168.0.0/16")]
+POOLS = [ipaddress.IPv4Network(pool) for pool in ("172.16.0.0/12", "192.168.0.0/16")]
 
 
 def differences(left: Observed, right: Observed) -> list[str]:
@@ -95,7 +95,7 @@ def _network(document: Document) -> Document:
 
 def _chosen_by_engine(pool: Document) -> bool:
     subnet = ipaddress.ip_network(pool["Subnet"])
-    return any(subnet.version == known.version and subnet.subnet_of(known) for known in POOLS)
+    return isinstance(subnet, ipaddress.IPv4Network) and any(subnet.subnet_of(pool) for pool in POOLS)
 
 
 def _names(observed: Observed) -> dict[str, str]:
