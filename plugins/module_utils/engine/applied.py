@@ -21,6 +21,8 @@ from .model import Project, Service
 
 LABEL = "io.shipshape.deploy.applied"
 _VERSION = 1
+_HOOKS = ("post_start", "pre_stop")
+_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -54,21 +56,24 @@ def read(text: str | None) -> Applied | None:
         return None
     try:
         document = json.loads(text)
-        if document["v"] != _VERSION:
-            return None
-        return Applied(document["key"], document["service"])
+        version, key, service = document["v"], document["key"], document["service"]
     except (ValueError, KeyError, TypeError):
         return None
+    understood = version == _VERSION and isinstance(key, str) and isinstance(service, dict)
+    return Applied(key, service) if understood else None
 
 
 def digested(project: Project, service: Service, key: str) -> dict[str, Any]:
     """`service` as it is remembered: its definition and what its configs and secrets hold."""
     definition = dict(service.definition)
-    environment = definition.get("environment")
-    if environment:
-        definition["environment"] = {
-            name: None if value is None else _digest(key, str(value)) for name, value in environment.items()
-        }
+    if definition.get("environment"):
+        definition["environment"] = _digested_values(key, definition["environment"])
+    for hooks in _HOOKS:
+        if definition.get(hooks):
+            definition[hooks] = [
+                {**hook, "environment": _digested_values(key, hook.get("environment") or {})}
+                for hook in definition[hooks]
+            ]
     for section, entries in (("configs", project.configs), ("secrets", project.secrets)):
         contents = {
             source: _digest(key, json.dumps(entries.get(source) or {}, sort_keys=True))
@@ -78,6 +83,10 @@ def digested(project: Project, service: Service, key: str) -> dict[str, Any]:
             definition[f"{section}_content"] = contents
     canonical: dict[str, Any] = json.loads(json.dumps(definition))
     return canonical
+
+
+def _digested_values(key: str, variables: Mapping[str, Any]) -> dict[str, str | None]:
+    return {name: None if value is None else _digest(key, str(value)) for name, value in variables.items()}
 
 
 def _digest(key: str, value: str) -> str:
@@ -92,11 +101,23 @@ def differences(project: Project, service: Service, applied: Applied) -> list[Di
 def _compare(path: str, wanted: Any, found: Any) -> list[Difference]:
     if wanted == found:
         return []
-    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
-        return [
+    if all(isinstance(side, Mapping) or side in (None, _ABSENT) for side in (wanted, found)):
+        ours, theirs = (side if isinstance(side, Mapping) else {} for side in (wanted, found))
+        below = [
             difference
-            for key in sorted({*wanted, *found})
-            for difference in _compare(f"{path}.{key}" if path else key, wanted.get(key), found.get(key))
+            for key in sorted({*ours, *theirs})
+            for difference in _compare(
+                f"{path}.{key}" if path else key, ours.get(key, _ABSENT), theirs.get(key, _ABSENT)
+            )
         ]
-    secret = path.startswith(("environment.", "configs_content.", "secrets_content."))
-    return [Difference(path, wanted, found, secret)]
+        if below:
+            return below
+    secret = path.startswith(("environment.", "configs_content.", "secrets_content.", *_HOOKS))
+    if path.startswith("environment."):
+        return [Difference(path, *(None if side is _ABSENT else side for side in (wanted, found)), secret)]
+    return [Difference(path, _value(wanted), _value(found), secret)]
+
+
+def _value(side: Any) -> Any:
+    """None where there is nothing; an entry without a value (a network, say) is an empty text."""
+    return None if side is _ABSENT else "" if side is None else side

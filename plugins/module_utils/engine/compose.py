@@ -64,11 +64,14 @@ class Source:
             return _missing(
                 directory, "is not a directory on the target", "Bring the project there first (module tree)"
             )
-        if self.definition is None and directory is not None:
-            for name in self.files:
-                if not os.path.exists(os.path.join(directory, name)):
-                    return _missing(os.path.join(directory, name), "does not exist", "Check `files` and `project_src`")
-            if not self.files and "COMPOSE_FILE" not in os.environ and not self.spoken:
+        for name in self.files:
+            path = os.path.join(directory or "", name)
+            if not os.path.exists(path):
+                return _missing(path, "does not exist", "Check `files` and `project_src`")
+        if self.definition is None and not self.files:
+            if directory is None:  # Compose would take whatever file lies in or above the working directory
+                return _missing(self.name or "project", "has no Compose file", "Set `project_src`, or `definition`")
+            if "COMPOSE_FILE" not in os.environ and not self.spoken:
                 looked = ", ".join(DEFAULT_FILES)
                 return _missing(directory, f"holds no Compose file (looked for {looked})", "Check `project_src`")
         for name in self.env_files:

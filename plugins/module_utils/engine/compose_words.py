@@ -20,10 +20,16 @@ _UNSET = re.compile(r'^The "(?P<name>[^"]+)" variable is not set')
 _ENGINE_ERROR = re.compile(r"^(?:Error response from daemon|error during connect): (?P<text>.*)")
 _FROM_ENGINE = "Error response from daemon: "
 
+# After these words Compose quotes what stands in the file, and that may be a secret: the place is enough.
+_QUOTING = re.compile(
+    r".*(?:invalid interpolation format for [^\s:]+|"
+    r"unexpected character .{1,6} in variable name|unterminated quoted value)"
+)
+
 # (what Compose says, our code, what to do). The first that matches counts.
 _KNOWN: tuple[tuple[str, str, str], ...] = (
     (
-        r"is not a docker command|unknown command: docker compose|unknown shorthand flag: 'f'",
+        r"is not a docker command|unknown command: docker compose|unknown shorthand flag: 'f'|unknown flag: --project-",
         "compose-plugin-missing",
         "Install the Compose v2 plugin on the target (role shipshape.deploy.engine does)",
     ),
@@ -34,6 +40,11 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "Bring the file there, or mark it `required: false`",
     ),
     (r"required variable \S+ is missing a value", "variable-required", "Set it in an env file or the environment"),
+    (
+        r"in variable name|unterminated quoted value",
+        "env-file-invalid",
+        "Mend that line of the env file: NAME=value, quotes closed",
+    ),
     (
         r"invalid interpolation format|error while interpolating",
         "interpolation-invalid",
@@ -151,6 +162,10 @@ def decisive(rest: Sequence[str]) -> str:
             return line.replace(_FROM_ENGINE, "")
     if not rest:
         return ""
+    for line in rest:
+        quoting = _QUOTING.search(line)
+        if quoting:
+            return quoting[0]
     # Compose's schema errors stand on several lines: "validating FILE: services.web ...".
     start = next((at for at, line in enumerate(rest) if line.startswith(("validating ", "failed to "))), len(rest) - 1)
     return " ".join(rest[start : start + 3])

@@ -21,7 +21,7 @@ from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError
 from ..report.result import Report
 from .connection import Connection
 from .drift import RECREATE, RESUME, WATCH, may_complete
-from .injection import Injector
+from .injection import Injector, written_at_creation
 from .lifecycle import Lifecycle
 from .model import COMPLETED, HEALTHY, Dependency, Service
 from .plan import REMOVE, RENAME, RESTART, Plan, ServicePlan, Step
@@ -135,19 +135,19 @@ class Converger:
                 self._life.unpause(container)
             elif step.action == RESTART:
                 self._life.stop(container)
-                self._start(service, container.id, step.target)
+                self._life.start(service, container.id, step.target)
             else:
-                self._start(service, container.id, step.target)
+                # One that has run before has its files already: they are in its own layer.
+                if container.status == "created" and not written_at_creation(container.labels):
+                    self._injector.inject(service, container.id)
+                self._life.start(service, container.id, step.target)
         return self._watch(service, container.id, step.target)
-
-    def _start(self, service: Service, container_id: str, name: str) -> None:
-        self._injector.inject(service, container_id)
-        self._life.start(service, container_id, name)
 
     def _start_new(self, service: Service, step: Step) -> Watched:
         successor = self._successors[step.target]
         with self._gate:
-            self._start(service, successor.id, step.target)
+            self._injector.inject(service, successor.id)
+            self._life.start(service, successor.id, step.target)
         return self._watch(service, successor.id, step.target)
 
     def _watch(self, service: Service, container_id: str, name: str) -> Watched:

@@ -10,6 +10,7 @@ write what Compose has not written yet, exactly as Compose does (pkg/compose/sec
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,8 @@ from typing import Any
 from ..report.finding import failure
 from .connection import Connection
 from .model import Project, Service, unescaped
+
+_LABEL_VERSION = "com.docker.compose.version"
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,13 @@ def _content(use: Mapping[str, Any], directory: str, text: str) -> Content:
         uid=str(use.get("uid") or ""),
         gid=str(use.get("gid") or ""),
     )
+
+
+def written_at_creation(labels: Mapping[str, str]) -> bool:
+    """Whether the Compose that created a container wrote these files then, as all did that cannot tell us the variables
+    (`config --environment` came with 2.28). Writing them twice does no harm."""
+    numbers = re.findall(r"\d+", labels.get(_LABEL_VERSION, ""))
+    return tuple(int(number) for number in numbers[:2]) < (2, 28)
 
 
 class Injector:

@@ -18,8 +18,8 @@ from .model import Project, Service, unescaped
 _ALREADY = 304  # the engine's answer to "start" and "stop" when there is nothing to do
 _GONE = 404
 _PORT = re.compile(r"(?:port is already allocated|address already in use)")
-_PORT_NUMBER = re.compile(r"(?:Bind for|listen \w+4?) (?P<address>\S*?:\d+)")
-_MISSING_BINARY = re.compile(r"exec: \\?\"(?P<path>[^\"\\]+)\\?\": (?P<why>[^:]+)")
+_PORT_NUMBER = re.compile(r"(?:Bind for|listen \w+4?) (?P<address>\S+:\d+)")
+_MISSING_BINARY = re.compile(r"exec: \\?\"(?P<path>[^\"\\]+)\\?\": (?:stat [^:]+: )?(?P<why>[^:]+)")
 _FULL_ID = re.compile(r"\b[0-9a-f]{64}\b")
 
 
@@ -97,7 +97,6 @@ class Lifecycle:
 
     @contextmanager
     def _explained(self, doing: str, name: str, subject: str) -> Iterator[None]:
-        self._connection.sdk()  # says in words when the SDK is missing, which the imports below would not
         self._connection.sdk()  # says in words when the SDK is missing, which the imports below would not
         from docker.errors import APIError, DockerException
         from requests.exceptions import RequestException

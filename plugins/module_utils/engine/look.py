@@ -104,10 +104,10 @@ def observed(raw: Mapping[str, Any]) -> Observed:
     return Observed(raw["Id"], name, labels.get(LABEL_SERVICE, ""), int(number) if number.isdigit() else 0, role, raw)
 
 
-def unprefixed(name: str) -> str:
+def place_name(container: Observed) -> str:
     """A container's name without what an unfinished replacement, ours or Compose's, has added to it."""
-    found = _COMPOSE_TEMPORARY.match(name)
-    return found["name"] if found else final_name(name)[0]
+    found = _COMPOSE_TEMPORARY.match(container.name) if container.role == "compose" else None
+    return found["name"] if found else final_name(container.name)[0]
 
 
 def containers(connection: Connection, project: str, *, one_off: bool = False) -> tuple[Observed, ...]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -165,13 +165,23 @@ def secrets_of(project: Project) -> set[str]:
     A word that stands in the open as well (a service called like the password of a careless example) is left out:
     masking it would blacken the whole report, and hide nothing.
     """
-    found = {
-        unescaped(value)
-        for service in project.services.values()
-        for value in secret_values(service.definition.get("environment") or {})
-    }
-    found |= {unescaped(str(entry["content"])) for entry in project.secrets.values() if entry.get("content")}
-    return found - _public_words(project)
+    found = set(_secrets_in(project.document))
+    found |= {str(entry["content"]) for entry in project.secrets.values() if entry.get("content")}
+    # Compose writes a literal dollar as two, and both forms turn up in what it prints.
+    return (found | {unescaped(value) for value in found}) - _public_words(project)
+
+
+def _secrets_in(value: Any) -> Iterator[str]:
+    """Secrets anywhere below `value`: not only environment, but build arguments, logging options and hooks."""
+    if isinstance(value, Mapping):
+        yield from secret_values({key: entry for key, entry in value.items() if isinstance(entry, (str, int, float))})
+        for entry in value.values():
+            yield from _secrets_in(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _secrets_in(entry)
+    elif isinstance(value, str):
+        yield from secret_values({"": value})
 
 
 def _public_words(project: Project) -> set[str]:

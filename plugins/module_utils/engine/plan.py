@@ -20,7 +20,7 @@ from .drift import (
     orphan,
     surplus,
 )
-from .look import Look, Observed, unprefixed
+from .look import Look, Observed, place_name
 from .model import Dependency, Project, Service
 from .view_rules import Inherited, Place, Successor
 
@@ -151,7 +151,7 @@ def _grouped(service: Service, look: Look) -> _Grouped:
     group = _Grouped()
     by_name: dict[str, dict[str, Observed]] = {}
     for container in look.of(service.name):
-        by_name.setdefault(unprefixed(container.name), {})[container.role] = container
+        by_name.setdefault(place_name(container), {})[container.role] = container
     for name, roles in sorted(by_name.items(), key=lambda entry: min(at.number for at in entry[1].values())):
         standing = roles.get("") or roles.get("old") or roles.get("compose")
         if standing is not None and standing.role:
@@ -190,13 +190,14 @@ def _service_plan(
     steps: list[Step] = []
     used: set[str] = set()
     for at in kept:
-        step = _step(service, at, found[at.id], forced, look, before)
+        counted = [entry for entry in found[at.id] if wishes.recreate != "never" or entry.action != RECREATE]
+        step = _step(service, at, counted, forced, look, before)
         if step is not None and step.action == RECREATE:
             successor = group.successors.get(step.target)
             if successor is not None and _fits(project, service, successor, look, hashes):
                 step = replace(step, successor=successor)
                 used.add(successor.id)
-        if step is not None and not (wishes.recreate == "never" and step.action == RECREATE):
+        if step is not None:
             steps.append(step)
     numbers = [at.number for at in kept]
     for number in range(max(numbers, default=0) + 1, max(numbers, default=0) + 1 + service.scale - len(kept)):
@@ -213,6 +214,8 @@ def _forced(service: Service, wishes: Wishes, before: Mapping[str, ServicePlan])
     """Why the whole service is replaced although nothing about it differs; '' when it is not."""
     if wishes.recreate == "always":
         return "recreate: always"
+    if wishes.recreate == "never":
+        return ""
     for name in sorted(service.shares_with):
         if name in before and before[name].creates:
             return f"it shares a namespace or volumes with {name}, which gets a new container"
@@ -229,7 +232,7 @@ def _step(
 ) -> Step | None:
     reason = ", ".join(dict.fromkeys(entry.reason() for entry in drift))
     actions = {entry.action for entry in drift}
-    name = unprefixed(container.name)
+    name = place_name(container)
     if forced or RECREATE in actions:
         why = ", ".join(dict.fromkeys(entry.reason() for entry in drift if entry.action == RECREATE))
         mounts = inherited(container, look.image_volumes.get(service.image, frozenset()))

@@ -20,7 +20,10 @@ _SECRET_NAME = re.compile(
     r"PASS(WORD|WD|PHRASE)?(_|$)|SECRET|TOKEN|CREDENTIAL|PRIVATE|DSN|API_?KEY|ACCESS_?KEY|_KEY$|_AUTH$|_PWD$",
     re.IGNORECASE,
 )
-_URL_PASSWORD = re.compile(r"(?P<head>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@]*:)(?P<secret>[^\s@]+)(?=@)")
+# A password may hold a raw @ or /: everything up to the last @ counts, unless it begins with a port.
+_URL_PASSWORD = re.compile(r"(?P<head>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@]*:)(?P<secret>(?!\d+[/?#])[^\s\"']+)(?=@)")
+# Words that a variable with a secret's name may hold, and that hide nothing.
+_HARMLESS = frozenset({"true", "false", "none", "null", "yes", "no", "on", "off"})
 
 
 def secret_values(variables: Mapping[str, Any]) -> Iterator[str]:
@@ -28,7 +31,7 @@ def secret_values(variables: Mapping[str, Any]) -> Iterator[str]:
     for name, value in variables.items():
         if value is None:
             continue
-        if _SECRET_NAME.search(name):
+        if _SECRET_NAME.search(name) and str(value).lower() not in _HARMLESS:
             yield str(value)
         for found in _URL_PASSWORD.finditer(str(value)):
             yield found["secret"]
