@@ -51,3 +51,45 @@ options:
     elements: str
     default: []
 """
+
+    LOOK = r"""
+options:
+  baked_files:
+    description:
+      - Files that an image is built with, to be compared with their sources in the project. A file in a container that
+        is not the one in the project means that the image or the container is stale.
+      - None by default, because only the owner knows which files are copied where.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      service:
+        description: The service whose containers are looked into.
+        type: str
+        required: true
+      path:
+        description: Absolute path of the file in the container.
+        type: str
+        required: true
+      src:
+        description: The file that it is made from, relative to O(project_src).
+        type: path
+        required: true
+  watch_paths:
+    description:
+      - Paths in containers below which nothing may change after the container was created.
+      - None by default, because most applications write somewhere in their own container.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      service:
+        description: The service whose containers are looked into.
+        type: str
+        required: true
+      paths:
+        description: Absolute paths of files or directories in the container.
+        type: list
+        elements: str
+        required: true
+"""

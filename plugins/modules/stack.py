@@ -22,6 +22,7 @@ description:
 extends_documentation_fragment:
   - shipshape.deploy.docker
   - shipshape.deploy.project
+  - shipshape.deploy.project.look
   - shipshape.deploy.attributes
   - shipshape.deploy.attributes.engine_group
 attributes:
@@ -89,10 +90,48 @@ options:
     default: 10
   wait_timeout:
     description:
-      - Seconds that a container may take to become healthy, and a dependency to meet its condition.
+      - Seconds that a container may take to become healthy, and a dependency to meet its condition. Also how long to
+        wait for another run on the same project to end.
       - The default leaves time for a database's first initialisation, and still ends while somebody is looking.
     type: float
     default: 300
+  restarts_allowed:
+    description:
+      - How often the engine may restart a container while it is watched. The window of O(stability) begins anew with
+        each restart.
+      - None by default, because a restart is a crash. For applications that need a second try.
+    type: int
+    default: 0
+  rollback:
+    description:
+      - When a service's new containers fail, put back those of its containers that were replaced before as well.
+        A container whose own replacement failed is put back in any case. C(deploy.update_config.failure_action) of
+        the Compose file says the same for one service.
+      - On by default, so that a failed deploy leaves what ran before.
+    type: bool
+    default: true
+  optional_services:
+    description:
+      - Services whose failure is a warning, and stops nobody.
+      - None by default, because a service that may fail unnoticed is one that nobody needs.
+    type: list
+    elements: str
+    default: []
+  protected_services:
+    description:
+      - Services (a database, say) whose containers are never replaced, restarted or removed unasked. When they
+        differ the task fails before anything is touched.
+      - None by default, because only the owner knows which.
+    type: list
+    elements: str
+    default: []
+  allow_protected:
+    description:
+      - Protected services that this run may replace all the same.
+      - None by default.
+    type: list
+    elements: str
+    default: []
 seealso:
   - module: shipshape.deploy.stack_info
   - module: shipshape.deploy.tree
@@ -165,7 +204,11 @@ drift:
     service: {description: Name of the service., type: str, sample: web}
     container: {description: Name of the container., type: str, sample: studio-web-1}
     kind:
-      description: One of V(desired) (the definition changed), V(image), V(state), V(missing), V(orphan).
+      description:
+        - One of V(desired) (the definition changed), V(image) (its name means another image now), V(baked) (a file of
+          O(baked_files) differs), V(content) (a mounted file changed, or was replaced and is still the old one inside),
+          V(runtime) (changed by hand), V(filesystem) (something below O(watch_paths) changed), V(state), V(missing),
+          V(orphan).
       type: str
       sample: desired
     field: {description: What differs in the words of the Compose file., type: str, sample: environment.DEBUG}
@@ -204,13 +247,27 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments import (
     DOCKER_OPTIONS,
+    LOOK_OPTIONS,
     PROJECT_OPTIONS,
     PROJECT_RULES,
     open_stack,
+    wanted_look,
 )
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.stack import Order
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
+
+_PLAIN = (
+    "pull",
+    "build",
+    "recreate",
+    "remove_orphans",
+    "remove_volumes",
+    "stability",
+    "wait_timeout",
+    "restarts_allowed",
+    "rollback",
+)
 
 
 def main() -> None:
@@ -218,6 +275,7 @@ def main() -> None:
         argument_spec={
             **DOCKER_OPTIONS,
             **PROJECT_OPTIONS,
+            **LOOK_OPTIONS,
             "state": {"type": "str", "choices": ["present", "stopped", "absent"], "default": "present"},
             "pull": {"type": "str", "choices": ["policy", "missing", "always", "never"], "default": "policy"},
             "build": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
@@ -226,6 +284,11 @@ def main() -> None:
             "remove_volumes": {"type": "bool", "default": False},
             "stability": {"type": "float", "default": 10},
             "wait_timeout": {"type": "float", "default": 300},
+            "restarts_allowed": {"type": "int", "default": 0},
+            "rollback": {"type": "bool", "default": True},
+            "optional_services": {"type": "list", "elements": "str", "default": []},
+            "protected_services": {"type": "list", "elements": "str", "default": []},
+            "allow_protected": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
         **PROJECT_RULES,
@@ -233,10 +296,11 @@ def main() -> None:
     options = module.params
     order = Order(
         check=module.check_mode,
-        **{
-            name: options[name]
-            for name in ("pull", "build", "recreate", "remove_orphans", "remove_volumes", "stability", "wait_timeout")
-        },
+        wanted=wanted_look(options),
+        optional_services=tuple(options["optional_services"]),
+        protected_services=tuple(options["protected_services"]),
+        allow_protected=tuple(options["allow_protected"]),
+        **{name: options[name] for name in _PLAIN},
     )
     report = Report()
     try:

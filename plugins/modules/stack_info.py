@@ -17,6 +17,7 @@ description:
 extends_documentation_fragment:
   - shipshape.deploy.docker
   - shipshape.deploy.project
+  - shipshape.deploy.project.look
   - shipshape.deploy.attributes
   - shipshape.deploy.attributes.info_module
   - shipshape.deploy.attributes.engine_group
@@ -69,7 +70,11 @@ drift:
     service: {description: Name of the service., type: str, sample: web}
     container: {description: Name of the container., type: str, sample: studio-web-1}
     kind:
-      description: One of V(desired) (the definition changed), V(image), V(state), V(missing), V(orphan).
+      description:
+        - One of V(desired) (the definition changed), V(image) (its name means another image now), V(baked) (a file of
+          O(baked_files) differs), V(content) (a mounted file changed, or was replaced and is still the old one inside),
+          V(runtime) (changed by hand), V(filesystem) (something below O(watch_paths) changed), V(state), V(missing),
+          V(orphan).
       type: str
       sample: state
     field: {description: What differs in the words of the Compose file., type: str, sample: state}
@@ -98,9 +103,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments import (
     DOCKER_OPTIONS,
+    LOOK_OPTIONS,
     PROJECT_OPTIONS,
     PROJECT_RULES,
     open_stack,
+    wanted_look,
 )
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.stack import Order
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
@@ -109,11 +116,11 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.report.result imp
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={**DOCKER_OPTIONS, **PROJECT_OPTIONS}, supports_check_mode=True, **PROJECT_RULES
+        argument_spec={**DOCKER_OPTIONS, **PROJECT_OPTIONS, **LOOK_OPTIONS}, supports_check_mode=True, **PROJECT_RULES
     )
     report = Report()
     try:
-        open_stack(module, report).look_only(Order(check=True))
+        open_stack(module, report).look_only(Order(check=True, wanted=wanted_look(module.params)))
     except ShipshapeError as error:
         module.fail_json(**report.failed(error))
     report.diff = None

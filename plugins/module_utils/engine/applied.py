@@ -14,7 +14,7 @@ import hmac
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .model import Project, Service
@@ -27,10 +27,12 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class Applied:
-    """A decoded label: the key of its digests, and the definition that they belong to."""
+    """A decoded label: the key of its digests, the definition that they belong to, and per mounted file the digest and
+    size that it had then."""
 
     key: str
     definition: Mapping[str, Any]
+    files: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,13 @@ class Difference:
     secret: bool = False
 
 
-def label(project: Project, service: Service) -> str:
-    """The label's value for a new container of `service`, under a key of its own."""
+def label(project: Project, service: Service, files: Mapping[str, tuple[str, int]]) -> str:
+    """The label's value for a new container of `service`, under a key of its own. `files`: digest and size of each
+    mounted file, by target."""
     key = secrets.token_hex(8)
-    document = {"v": _VERSION, "key": key, "service": digested(project, service, key)}
+    document: dict[str, Any] = {"v": _VERSION, "key": key, "service": digested(project, service, key)}
+    if files:
+        document["files"] = {target: [keyed(key, digest), size] for target, (digest, size) in files.items()}
     return json.dumps(document, separators=(",", ":"), sort_keys=True)
 
 
@@ -59,8 +64,15 @@ def read(text: str | None) -> Applied | None:
         version, key, service = document["v"], document["key"], document["service"]
     except (ValueError, KeyError, TypeError):
         return None
-    understood = version == _VERSION and isinstance(key, str) and isinstance(service, dict)
-    return Applied(key, service) if understood else None
+    if version != _VERSION or not isinstance(key, str) or not isinstance(service, dict):
+        return None
+    files = document.get("files")
+    known = files.items() if isinstance(files, dict) else ()
+    return Applied(key, service, {target: (entry[0], entry[1]) for target, entry in known if _is_file(entry)})
+
+
+def _is_file(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and isinstance(entry[1], int)
 
 
 def digested(project: Project, service: Service, key: str) -> dict[str, Any]:
@@ -76,7 +88,7 @@ def digested(project: Project, service: Service, key: str) -> dict[str, Any]:
             ]
     for section, entries in (("configs", project.configs), ("secrets", project.secrets)):
         contents = {
-            source: _digest(key, json.dumps(entries.get(source) or {}, sort_keys=True))
+            source: keyed(key, json.dumps(entries.get(source) or {}, sort_keys=True))
             for source in sorted({use["source"] for use in definition.get(section) or []})
         }
         if contents:
@@ -86,10 +98,11 @@ def digested(project: Project, service: Service, key: str) -> dict[str, Any]:
 
 
 def _digested_values(key: str, variables: Mapping[str, Any]) -> dict[str, str | None]:
-    return {name: None if value is None else _digest(key, str(value)) for name, value in variables.items()}
+    return {name: None if value is None else keyed(key, str(value)) for name, value in variables.items()}
 
 
-def _digest(key: str, value: str) -> str:
+def keyed(key: str, value: str) -> str:
+    """`value` as it is remembered: to be compared, not to be read."""
     return "~" + hmac.new(key.encode(), value.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:16]
 
 
@@ -114,7 +127,9 @@ def _compare(path: str, wanted: Any, found: Any) -> list[Difference]:
             return below
     secret = path.startswith(("environment.", "configs_content.", "secrets_content.", *_HOOKS))
     if path.startswith("environment."):
-        return [Difference(path, *(None if side is _ABSENT else side for side in (wanted, found)), secret)]
+        # A variable without a value is passed through from nowhere: as good as absent.
+        wanted, found = (None if side is _ABSENT else side for side in (wanted, found))
+        return [Difference(path, wanted, found, secret)]
     return [Difference(path, _value(wanted), _value(found), secret)]
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..report.finding import failure
 from ..report.result import Report
 from .compose import Compose, Source
 from .connection import DEFAULT_HOST, Connection, Endpoint
+from .look import Wanted
 from .stack import Stack
 
 
@@ -58,6 +60,40 @@ PROJECT_OPTIONS: dict[str, Any] = {
     "definition": {"type": "dict"},
     "services": {"type": "list", "elements": "str", "default": []},
 }
+
+LOOK_OPTIONS: dict[str, Any] = {
+    "baked_files": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "service": {"type": "str", "required": True},
+            "path": {"type": "str", "required": True},
+            "src": {"type": "path", "required": True},
+        },
+    },
+    "watch_paths": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "service": {"type": "str", "required": True},
+            "paths": {"type": "list", "elements": "str", "required": True},
+        },
+    },
+}
+
+
+def wanted_look(options: Mapping[str, Any]) -> Wanted:
+    """What LOOK_OPTIONS ask for; sources are relative to the project's directory."""
+    base = options.get("project_src") or ""
+    return Wanted(
+        baked=tuple(
+            (entry["service"], entry["path"], os.path.join(base, entry["src"])) for entry in options["baked_files"]
+        ),
+        watched={entry["service"]: tuple(entry["paths"]) for entry in options["watch_paths"]},
+    )
+
 
 PROJECT_RULES: dict[str, Any] = {
     "mutually_exclusive": [("definition", "files")],

@@ -162,9 +162,19 @@ class Connection:
         """GET `path` (below the API version) as JSON. Raises EngineRefusedError when it answers with an error."""
         return self._request("GET", self._target(path, query))
 
+    @property
+    def local(self) -> bool:
+        """Whether the engine's files are this machine's files."""
+        return self.endpoint.host.startswith("unix://")
+
     def put(self, path: str, body: bytes, /, **query: Any) -> None:
         """PUT `body`, a tar archive. Raises as `get` does."""
         self._request("PUT", self._target(path, query), body)
+
+    def get_bytes(self, path: str, /, **query: Any) -> bytes:
+        """GET `path` as it is: a tar archive."""
+        body: bytes = self._request("GET", self._target(path, query), raw=True)
+        return body
 
     def _target(self, path: str, query: Mapping[str, Any]) -> str:
         text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in query.items()}
@@ -182,7 +192,7 @@ class Connection:
             self._version = self.ping()["ApiVersion"] if wanted == "auto" else wanted
         return self._version
 
-    def _request(self, method: str, target: str, body: bytes | None = None) -> Any:
+    def _request(self, method: str, target: str, body: bytes | None = None, *, raw: bool = False) -> Any:
         fresh = getattr(self._local, "stream", None) is None
         if fresh:
             self._local.stream = self.stream()
@@ -197,11 +207,11 @@ class Connection:
             self._local.stream = None
             # An engine that restarted has closed the streams kept open: a new one tells whether it is back.
             if not fresh and not isinstance(error, TimeoutError):
-                return self._request(method, target, body)
+                return self._request(method, target, body, raw=raw)
             raise self.unreachable(error) from error
         if answer.status >= 400:
             raise EngineRefusedError(answer.status, f"{method} {target.partition('?')[0]}", _words(said))
-        return json.loads(said) if said else None
+        return said if raw else json.loads(said) if said else None
 
     def sdk(self) -> Any:
         """The Docker SDK's low-level client, made on first use."""

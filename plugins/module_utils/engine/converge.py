@@ -15,18 +15,19 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError
 from ..report.result import Report
 from .connection import Connection
-from .drift import RECREATE, RESUME, WATCH, may_complete
+from .drift import RENAME, RESUME, WATCH, may_complete
 from .injection import Injector, written_at_creation
 from .lifecycle import Lifecycle
 from .model import COMPLETED, HEALTHY, Dependency, Service
-from .plan import REMOVE, RENAME, RESTART, Plan, ServicePlan, Step
-from .view_rules import Successor, retired_name
-from .watch import STABLE, Sample, Watched, sample, until_stable, verdict
+from .plan import REMOVE, RESTART, Plan, ServicePlan, Step
+from .replace import Hands, best_effort, replace_all
+from .view_rules import Successor
+from .watch import STABLE, Watched, sample, until_stable, verdict
 
 # The engine starts containers one after the other internally; more requests at once only queue there.
 _AT_ONCE = 8
@@ -38,6 +39,9 @@ class Patience:
 
     stability: float = 10.0
     wait_timeout: float = 300.0
+    restarts_allowed: int = 0
+    rollback: bool = True
+    optional: frozenset[str] = frozenset()  # services whose failure is a warning and stops nobody
 
 
 @dataclass
@@ -100,37 +104,44 @@ class Converger:
             progress.failed = True
             self._discard(entry)
         except ShipshapeError as error:
-            progress.failed = True
-            with self._lock:
-                self._errors.append(error)
+            if entry.service.name in self._patience.optional:
+                self._report.warn(error)
+            else:
+                progress.failed = True
+                with self._lock:
+                    self._errors.append(error)
         finally:
             progress.started.set()
 
     def _carry_out(self, entry: ServicePlan, progress: _Progress) -> None:
+        service = entry.service
         new = [step for step in entry.steps if step.brings_new_container]
         progress.containers = [(at.id, at.name) for at in entry.containers]
-        watched = [self._put_right(entry.service, step) for step in entry.steps if not step.brings_new_container]
-        begun = time.monotonic()
-        try:
-            with ThreadPoolExecutor(_AT_ONCE) as hands:
-                list(hands.map(self._life.stop, [step.container for step in new if step.action == RECREATE]))
-                watched += hands.map(lambda step: self._start_new(entry.service, step), new)
-            progress.containers += [(at.id, at.name) for at in watched if at.id not in dict(progress.containers)]
-            progress.started.set()
-            until_stable(self._connection, watched, self._patience.stability, self._patience.wait_timeout)
-        except BaseException:
-            self._put_back(new)
-            raise
-        for step in new:
-            self._take_over(step, begun)
+        put_right = [self._put_right(service, step) for step in entry.steps if not step.brings_new_container]
 
-    def _put_right(self, service: Service, step: Step) -> Watched:
-        """Starts, restarts, resumes or merely watches a container that stays."""
+        def started(watched: Sequence[Watched]) -> None:
+            known = dict(progress.containers)
+            progress.containers += [(at.id, at.name) for at in watched if at.id not in known]
+            progress.started.set()
+
+        hands = Hands(self._life, self._report, self._successors, self._start_new, self._until_stable)
+        others = [watched for watched in put_right if watched is not None]
+        replace_all(service, new, hands, others=others, rollback=self._patience.rollback, started=started)
+
+    def _until_stable(self, service: Service, watched: Sequence[Watched]) -> None:
+        window = self._patience.stability if service.update.monitor is None else service.update.monitor
+        until_stable(self._connection, watched, window, self._patience.wait_timeout, self._patience.restarts_allowed)
+
+    def _put_right(self, service: Service, step: Step) -> Watched | None:
+        """Starts, restarts, resumes, renames or merely watches a container that stays."""
         container = step.container
         assert container is not None
         if step.action == WATCH:
             return self._watch(service, container.id, step.target)
         with self._reported(step), self._gate:
+            if step.action == RENAME:
+                self._life.rename(container.id, step.target)
+                return None
             if step.action == RESUME:
                 self._life.unpause(container)
             elif step.action == RESTART:
@@ -154,35 +165,16 @@ class Converger:
         first, container = sample(self._connection, container_id)
         ends = container is not None and may_complete(service, container)
         # A container that has already been restarted once when it is first seen has failed once since it was created.
-        baseline = Sample(first.status, 0, first.started_at, first.exit_code) if self._is_new(container_id) else first
+        baseline = replace(first, restarts=0) if self._is_new(container_id) else first
         return Watched(container_id, name, service.name, baseline, time.monotonic(), ends)
 
     def _is_new(self, container_id: str) -> bool:
         return any(successor.id == container_id for successor in self._successors.values())
 
-    def _take_over(self, step: Step, begun: float) -> None:
-        """The new container is proven: it gets the name, and the old one goes."""
-        old = step.container
-        if step.action == RECREATE and old is not None:
-            self._life.rename(old.id, retired_name(step.target))
-            self._life.rename(self._successors[step.target].id, step.target)
-            self._life.remove(old)
-        self._report.done(step.action, step.target, step.reason, time.monotonic() - begun)
-
-    def _put_back(self, steps: Sequence[Step]) -> None:
-        """The new containers failed: they go, and the old ones run again."""
-        for step in steps:
-            with self._best_effort():
-                self._life.discard(self._successors[step.target].id)
-            if step.action == RECREATE and step.container is not None and step.container.status == "running":
-                with self._best_effort():
-                    self._life.start_again(step.container)
-                    self._report.done("rollback", step.target, "its replacement failed", 0.0)
-
     def _discard(self, entry: ServicePlan) -> None:
         """Its dependency failed: what was created for it is of no use, what runs is left alone."""
         for step in entry.creates:
-            with self._best_effort():
+            with best_effort(self._report):
                 self._life.discard(self._successors[step.target].id)
         if entry.steps:
             self._report.add(
@@ -219,7 +211,7 @@ class Converger:
             problem = self._unmet(wish, container_id, deadline, progress)
             if problem and progress.failed and wish.required:
                 raise DependencyFailedError(wish.service)  # it is reported where it failed
-            if problem:
+            if problem and wish.service not in self._patience.optional:
                 self._dependency_problem(service, wish, name, problem)
 
     def _unmet(self, wish: Dependency, container_id: str, deadline: float, progress: _Progress) -> str:
@@ -261,14 +253,6 @@ class Converger:
     def _reported(self, step: Step) -> Iterator[None]:
         with self._report.doing(step.action, step.target, step.reason):
             yield
-
-    @contextmanager
-    def _best_effort(self) -> Iterator[None]:
-        """Putting back goes on with the next container when one cannot be put back; that one is named."""
-        try:
-            yield
-        except ShipshapeError as error:
-            self._report.add(*error.findings)
 
 
 def tidy(connection: Connection, plan: Plan, report: Report) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .applied import differences
+from .applied import differences, keyed
+from .disk import MountedFile
 from .look import LABEL_HASH, Look, Observed
 from .model import Project, Service
+from .view_rules import updatable
 
 RECREATE = "recreate"
 START = "start"
@@ -20,12 +22,17 @@ WATCH = "watch"
 CREATE = "create"
 REMOVE = "remove"
 
+RENAME = "rename"
+
 SECRET = "***"
+# One that the engine restarted and that has not run for longer than this may be in a crash loop: only watching tells.
+_FLAPPING = 60.0
 
 
 @dataclass(frozen=True)
 class Drift:
-    """One difference. `kind`: desired, image, state, missing or orphan; `action`: what ends it.
+    """One difference. `kind`: desired, image, baked, content, runtime, filesystem, state, missing or orphan; `action`:
+    what ends it.
 
     `wanted` and `found` are in Compose's words; a value that may be secret is `***` on both sides.
     """
@@ -50,9 +57,14 @@ class Drift:
             return f"{self.field} {change}"
         if self.kind == "image":
             return f"{self.field} now means another image"
-        return {"missing": "it does not exist", "orphan": "no service of that name"}.get(
-            self.kind, f"it is {self.found}"
-        )
+        return {
+            "missing": "it does not exist",
+            "orphan": "no service of that name",
+            "baked": f"{self.field} is not the one in the project",
+            "content": f"the content of {self.field} changed",
+            "filesystem": f"{self.field} changed inside the container",
+            "runtime": f"{self.field} was changed by hand",
+        }.get(self.kind, f"it is {self.found}")
 
 
 def needs_hashes(look: Look) -> bool:
@@ -67,7 +79,11 @@ def container_drift(
     return [
         *definition_drift(project, service, container, hashes),
         *image_drift(service, container, look),
-        *state_drift(service, container),
+        *baked_drift(service, container, look),
+        *content_drift(service, container, look),
+        *runtime_drift(project, service, container),
+        *filesystem_drift(service, container, look),
+        *state_drift(service, container, look.taken),
     ]
 
 
@@ -105,12 +121,95 @@ def image_drift(service: Service, container: Observed, look: Look) -> list[Drift
     ]
 
 
-def _short(image_id: str) -> str:
-    return image_id.rpartition(":")[2][:12]
+def _short(digest: str | None) -> str | None:
+    return digest and digest.rpartition(":")[2][:12]
 
 
-def state_drift(service: Service, container: Observed) -> list[Drift]:
-    """Whether it runs, or has done what it was there to do."""
+def baked_drift(service: Service, container: Observed, look: Look) -> list[Drift]:
+    """A file that was built into the image is not the one in the project any more."""
+    return [
+        Drift(service.name, container.name, "baked", state.path, _short(state.source), _short(state.found), RECREATE)
+        for state in look.baked.get(container.id, ())
+        if state.source is not None and state.source != state.found
+    ]
+
+
+def content_drift(service: Service, container: Observed, look: Look) -> list[Drift]:
+    """A mounted file changed since the container was created, or was replaced and is still the old one in there."""
+    applied = container.applied
+    found = []
+    for target, file in look.files.get(service.name, {}).items():
+        known = applied.files.get(target) if applied else None
+        inside = look.inside.get(container.id, {}).get(target)
+        if applied and known and keyed(applied.key, file.digest) != known[0]:
+            if not _is_data(file, applied.key, known[0]):
+                values = keyed(applied.key, file.digest)[1:13], known[0][1:13]
+                found.append(Drift(service.name, container.name, "content", file.mount.field, *values, RECREATE))
+        elif inside is not None and inside != file.inode:
+            values = "the file on the disk", "the one that it replaced"
+            found.append(Drift(service.name, container.name, "content", file.mount.field, *values, RECREATE))
+    return found
+
+
+def _is_data(file: MountedFile, key: str, before: str) -> bool:
+    """A file that the application itself writes (a database, a log) changes all the time, and that is no drift."""
+    return not file.mount.read_only and (file.binary or keyed(key, file.prefix) == before)
+
+
+def runtime_drift(project: Project, service: Service, container: Observed) -> list[Drift]:
+    """The live container is not as it was created: updated, renamed, connected or disconnected by hand."""
+    found: list[Drift] = []
+    if container.applied is not None and not container.role:
+        name = service.container(project.name, container.number)
+        if container.name != name:
+            found.append(_runtime(service, container, "container_name", name, container.name, RENAME))
+    created = container.created_with
+    if created is not None:
+        live = updatable(container.raw["HostConfig"])
+        # The engine derives the swap limit from the memory limit where none is given.
+        ignored = {"MemorySwap"} - set(created)
+        found += [
+            _runtime(service, container, key, created.get(key), live.get(key), RECREATE)
+            for key in sorted({*created, *live} - ignored)
+            if created.get(key) != live.get(key)
+        ]
+    return found + network_drift(service, container)
+
+
+def network_drift(service: Service, container: Observed) -> list[Drift]:
+    live = (container.raw.get("NetworkSettings") or {}).get("Networks") or {}
+    if service.networks is None or not live:
+        return []
+    found = []
+    for name in sorted({*service.networks, *live}):
+        key = f"networks.{name}"
+        if name not in live:
+            found.append(_runtime(service, container, key, "connected", None, RECREATE))
+        elif name not in service.networks:
+            found.append(_runtime(service, container, key, None, "connected", RECREATE))
+        elif lost := sorted(service.networks[name] - _names_in(live[name])):
+            found.append(_runtime(service, container, f"{key}.aliases", lost, None, RECREATE))
+    return found
+
+
+def _names_in(endpoint: Mapping[str, Any]) -> set[str]:
+    return {*(endpoint.get("Aliases") or ()), *(endpoint.get("DNSNames") or ())}
+
+
+def _runtime(service: Service, container: Observed, name: str, wanted: Any, found: Any, action: str) -> Drift:
+    return Drift(service.name, container.name, "runtime", name, wanted, found, action)
+
+
+def filesystem_drift(service: Service, container: Observed, look: Look) -> list[Drift]:
+    """Something below a watched path was changed inside the container."""
+    return [
+        Drift(service.name, container.name, "filesystem", path, "as in the image", "changed", RECREATE)
+        for path in look.changes.get(container.id, ())
+    ]
+
+
+def state_drift(service: Service, container: Observed, now: float) -> list[Drift]:
+    """Whether it runs, or has done what it was there to do. `now` in seconds since the epoch."""
     status = container.status
     if completed(service, container):
         return []
@@ -118,6 +217,8 @@ def state_drift(service: Service, container: Observed) -> list[Drift]:
     if status == "running":
         if health == "unhealthy":
             return [_state(service, container, "healthy", "unhealthy", WATCH)]
+        if container.restart_count and 0 <= now - container.started < _FLAPPING:
+            return [_state(service, container, "running", "flapping", WATCH)]
         return []
     if status == "restarting":
         return [_state(service, container, "running", "restarting", WATCH)]

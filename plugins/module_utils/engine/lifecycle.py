@@ -36,10 +36,14 @@ class Lifecycle:
             self._sdk.start(container_id)
             self._run_hooks(container_id, service.definition.get("post_start") or [])
 
-    def start_again(self, container: Observed) -> None:
-        """Starts a container that had been running before we stopped it."""
-        with self._explained("start", container.name, container.service):
-            self._sdk.start(container.id)
+    def restore(self, container: Observed, name: str) -> None:
+        """Puts a retired container back: its name, and that it runs if it ran. What holds already is left alone."""
+        with self._explained("restore", name, container.service):
+            now = self._sdk.inspect_container(container.id)
+            if now["Name"].lstrip("/") != name:
+                self._sdk.rename(container.id, name)
+            if container.status == "running" and not now["State"]["Running"]:
+                self._sdk.start(container.id)
 
     def stop(self, container: Observed | None) -> None:
         """Stops a container, giving it the time that it asks for (stop_grace_period), after its pre_stop hooks."""

@@ -5,16 +5,21 @@
 
 from __future__ import annotations
 
+import calendar
+import json
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import disk
 from .applied import LABEL, Applied, read
 from .connection import Connection, EngineRefusedError, path_segment
+from .disk import MountedFile
 from .model import Project
-from .view_rules import LABEL_NUMBER, LABEL_SERVICE, final_name
+from .view_rules import LABEL_CREATED, LABEL_NUMBER, LABEL_SERVICE, final_name
 
 LABEL_PROJECT = "com.docker.compose.project"
 LABEL_ONEOFF = "com.docker.compose.oneoff"
@@ -25,6 +30,7 @@ LABEL_REPLACE = "com.docker.compose.replace"
 # More threads than this gain nothing: the engine answers an inspect in less time than a thread takes to be scheduled.
 _READERS = 4
 # A recreate that plain Compose did not finish leaves its new container under such a name.
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 _COMPOSE_TEMPORARY = re.compile(r"^[0-9a-f]{12}_(?P<name>.+)$")
 
 
@@ -63,6 +69,25 @@ class Observed:
         return read(self.labels.get(LABEL))
 
     @property
+    def created_with(self) -> Mapping[str, Any] | None:
+        """What it was created with, as far as it can be updated; None for one that plain Compose made."""
+        try:
+            document = json.loads(self.labels[LABEL_CREATED])
+        except (KeyError, ValueError):
+            return None
+        return document if isinstance(document, dict) else None
+
+    @property
+    def restart_count(self) -> int:
+        return int(self.raw.get("RestartCount", 0))
+
+    @property
+    def started(self) -> float:
+        """When it was started last, in seconds since the epoch; 0.0 when that cannot be told."""
+        found = _TIMESTAMP.match(str(self.state.get("StartedAt", "")))
+        return calendar.timegm(time.strptime(found[0], "%Y-%m-%dT%H:%M:%S")) if found else 0.0
+
+    @property
     def restarts(self) -> bool:
         """Whether the engine starts it again when it has ended well."""
         return self.raw["HostConfig"].get("RestartPolicy", {}).get("Name") in ("always", "unless-stopped")
@@ -80,6 +105,24 @@ class Observed:
 
 
 @dataclass(frozen=True)
+class BakedState:
+    """A file that an image was built with: the digests of its source in the project and of what the container holds."""
+
+    path: str
+    source: str | None
+    found: str | None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to look at beyond what every look sees: options `baked_files` (service, path inside, source on the target)
+    and `watch_paths` (service to paths inside)."""
+
+    baked: tuple[tuple[str, str, str], ...] = ()
+    watched: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Look:
     """Everything of a project in the engine at one moment. `images` maps a reference to the id it means now."""
 
@@ -88,6 +131,12 @@ class Look:
     image_volumes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     networks: frozenset[str] = frozenset()
     volumes: frozenset[str] = frozenset()
+    # Below: empty where the engine is not on this machine, or where nothing of that kind was asked for.
+    files: Mapping[str, Mapping[str, MountedFile]] = field(default_factory=dict)  # by service and target
+    inside: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)  # by container and target
+    changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # watched paths that changed, by container
+    baked: Mapping[str, tuple[BakedState, ...]] = field(default_factory=dict)  # by container
+    taken: float = 0.0  # when, in seconds since the epoch
 
     def of(self, service: str) -> list[Observed]:
         return [container for container in self.containers if container.service == service]
@@ -125,7 +174,7 @@ def containers(connection: Connection, project: str, *, one_off: bool = False) -
     return tuple(sorted(found, key=lambda entry: (entry.service, entry.number, entry.name)))
 
 
-def look(connection: Connection, project: Project) -> Look:
+def look(connection: Connection, project: Project, wanted: Wanted = Wanted()) -> Look:
     """All that deciding needs, read side by side."""
     with ThreadPoolExecutor(3) as readers:
         awaited = readers.submit(containers, connection, project.name)
@@ -134,13 +183,49 @@ def look(connection: Connection, project: Project) -> Look:
         references = sorted({service.image for service in project.services.values()})
         documents = _side_by_side(lambda name: image(connection, name), references)
         images = {name: document for name, document in zip(references, documents) if document is not None}
+        found = awaited.result()
+        local = connection.local
         return Look(
-            containers=awaited.result(),
+            containers=found,
             images={name: document["Id"] for name, document in images.items()},
             image_volumes={name: _declared_volumes(document) for name, document in images.items()},
             networks=networks.result(),
             volumes=volumes.result(),
+            files=_files(project, found) if local else {},
+            inside=_inside(project, found) if local else {},
+            **_layers(connection, found, wanted),
+            taken=time.time(),
         )
+
+
+def _files(project: Project, found: Iterable[Observed]) -> dict[str, dict[str, MountedFile]]:
+    sizes: dict[str, dict[str, int]] = {}
+    for at in found:
+        applied = at.applied
+        if applied is not None:
+            sizes[at.service] = {target: size for target, (_, size) in applied.files.items()}
+    mounting = [service for service in project.services.values() if service.file_mounts]
+    return {service.name: disk.read(service, sizes.get(service.name, {})) for service in mounting}
+
+
+def _inside(project: Project, found: Iterable[Observed]) -> dict[str, dict[str, tuple[int, int]]]:
+    """Which file a running container has under each target: one replaced by a rename stays the old one in there."""
+    seen: dict[str, dict[str, tuple[int, int]]] = {}
+    for at in found:
+        service, pid = project.services.get(at.service), int(at.state.get("Pid") or 0)
+        if service is None or not pid:
+            continue
+        inodes = {mount.target: disk.inside(pid, mount.target) for mount in service.file_mounts}
+        seen[at.id] = {target: inode for target, inode in inodes.items() if inode is not None}
+    return seen
+
+
+def _layers(connection: Connection, found: Iterable[Observed], wanted: Wanted) -> dict[str, Any]:
+    if not (wanted.baked or wanted.watched):
+        return {}
+    from . import layers
+
+    return layers.read(connection, list(found), wanted)
 
 
 def image(connection: Connection, reference: str) -> Mapping[str, Any] | None:

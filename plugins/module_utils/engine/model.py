@@ -31,6 +31,28 @@ class Dependency:
 
 
 @dataclass(frozen=True)
+class FileMount:
+    """A file of the target that a service mounts: `field` names it in Compose's words, `target` is its place inside."""
+
+    field: str
+    source: str
+    target: str
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class UpdateConfig:
+    """How a service's containers are replaced: `deploy.update_config`. `parallelism` 0 means all at once; times in
+    seconds; `monitor` None means the stability that the caller asks for."""
+
+    order: str = "stop-first"
+    parallelism: int = 0
+    delay: float = 0.0
+    failure_action: str = "rollback"
+    monitor: float | None = None
+
+
+@dataclass(frozen=True)
 class Service:
     """One service. `definition` is its entry of the resolved model, without what does not concern a container."""
 
@@ -44,6 +66,10 @@ class Service:
     builds: bool = False
     pull_policy: str = ""
     one_shot: bool = False  # somebody waits for it to complete
+    update: UpdateConfig = UpdateConfig()
+    file_mounts: tuple[FileMount, ...] = ()
+    networks: Mapping[str, frozenset[str]] | None = None  # names in the engine, with aliases; None: not its own to have
+    published: tuple[str, ...] = ()  # fixed ports on the host: only one container at a time can hold them
     serves: bool = False  # it publishes a port, has a healthcheck, or somebody needs it running: it may never just end
 
     def container(self, project: str, number: int) -> str:
@@ -86,7 +112,7 @@ def project_from(document: Mapping[str, Any]) -> Project:
     wishes = [wish for entry in entries.values() for wish in _dependencies(entry).values()]
     awaited = {wish.service for wish in wishes if wish.condition == COMPLETED}
     needed = {wish.service for wish in wishes} - awaited
-    services = {key: _service(name, key, entry, key in awaited, key in needed) for key, entry in entries.items()}
+    services = {key: _service(document, key, entry, key in awaited, key in needed) for key, entry in entries.items()}
     return Project(
         name=name,
         services=services,
@@ -98,7 +124,7 @@ def project_from(document: Mapping[str, Any]) -> Project:
     )
 
 
-def _service(project: str, name: str, entry: Mapping[str, Any], awaited: bool, needed: bool) -> Service:
+def _service(document: Mapping[str, Any], name: str, entry: Mapping[str, Any], awaited: bool, needed: bool) -> Service:
     deploy = dict(entry.get("deploy") or {})
     replicas = deploy.pop("replicas", None)
     definition = {key: value for key, value in entry.items() if key not in _NOT_OF_THE_CONTAINER and value is not None}
@@ -108,7 +134,7 @@ def _service(project: str, name: str, entry: Mapping[str, Any], awaited: bool, n
     scale = entry.get("scale")
     return Service(
         name=name,
-        image=entry.get("image") or f"{project}-{name}",
+        image=entry.get("image") or f"{document['name']}-{name}",
         definition=definition,
         scale=int(scale if scale is not None else 1 if replicas is None else replicas),
         depends_on=tuple(_dependencies(entry).values()),
@@ -117,6 +143,10 @@ def _service(project: str, name: str, entry: Mapping[str, Any], awaited: bool, n
         builds=bool(entry.get("build")),
         pull_policy=entry.get("pull_policy") or "",
         one_shot=awaited,
+        update=_update_config((entry.get("deploy") or {}).get("update_config") or {}),
+        file_mounts=tuple(_file_mounts(document, entry)),
+        networks=_networks(document, entry),
+        published=tuple(_published(entry)),
         serves=not awaited and (needed or bool(entry.get("ports")) or _checked(entry)),
     )
 
@@ -128,6 +158,56 @@ def _dependencies(entry: Mapping[str, Any]) -> dict[str, Dependency]:
         )
         for target, wish in (entry.get("depends_on") or {}).items()
     }
+
+
+def _update_config(entry: Mapping[str, Any]) -> UpdateConfig:
+    monitor = seconds(entry.get("monitor"))
+    return UpdateConfig(
+        order=entry.get("order") or "stop-first",
+        parallelism=int(entry.get("parallelism") or 0),
+        delay=seconds(entry.get("delay")),
+        failure_action=entry.get("failure_action") or "rollback",
+        monitor=monitor or None,
+    )
+
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_DURATION = re.compile(r"([0-9.]+)(h|ms|us|µs|ns|m|s)")
+
+
+def seconds(duration: Any) -> float:
+    """A duration as Compose prints it (`1m30s`) in seconds; 0 for none."""
+    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(str(duration or "")))
+
+
+def _file_mounts(document: Mapping[str, Any], entry: Mapping[str, Any]) -> Iterator[FileMount]:
+    for mount in entry.get("volumes") or []:
+        if mount.get("type") == "bind" and mount.get("source"):
+            target = mount["target"]
+            yield FileMount(f"volumes.{target}", mount["source"], target, bool(mount.get("read_only")))
+    for section, directory in (("configs", "/"), ("secrets", "/run/secrets/")):
+        for use in entry.get(section) or []:
+            source = ((document.get(section) or {}).get(use["source"]) or {}).get("file")
+            target = use.get("target") or use["source"]
+            if source:
+                target = target if target.startswith("/") else directory + target
+                yield FileMount(f"{section}.{use['source']}", source, target, True)
+
+
+def _networks(document: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, frozenset[str]] | None:
+    if entry.get("network_mode") or not entry.get("networks"):
+        return None
+    known = document.get("networks") or {}
+    return {
+        (known.get(key) or {}).get("name") or f"{document['name']}_{key}": frozenset((wish or {}).get("aliases") or ())
+        for key, wish in entry["networks"].items()
+    }
+
+
+def _published(entry: Mapping[str, Any]) -> Iterator[str]:
+    for port in entry.get("ports") or []:
+        if str(port.get("published") or "0") != "0":
+            yield f"{port.get('host_ip') or ''}:{port['published']}".lstrip(":")
 
 
 def _checked(entry: Mapping[str, Any]) -> bool:

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from ..report.finding import CRITICAL, Finding
 from .drift import (
     CREATE,
     RECREATE,
+    RENAME,
     RESUME,
     START,
     WATCH,
@@ -26,7 +28,6 @@ from .view_rules import Inherited, Place, Successor
 
 RESTART = "restart"
 REMOVE = "remove"
-RENAME = "rename"
 
 # What an unfinished replacement left is put right before anything else is done.
 LEFT_BEHIND = "left by an interrupted run"
@@ -76,6 +77,7 @@ class Plan:
     removals: tuple[Step, ...] = ()
     drift: tuple[Drift, ...] = ()
     orphans: tuple[Observed, ...] = ()
+    refusals: tuple[Finding, ...] = ()  # why nothing of this may be done
 
     @property
     def empty(self) -> bool:
@@ -102,6 +104,7 @@ class Wishes:
 
     recreate: str = "auto"
     remove_orphans: bool = False
+    protected: frozenset[str] = frozenset()  # services whose containers may not be replaced
     partial: bool = False  # only some services were asked for: nothing is said about the others
     known_services: frozenset[str] = frozenset()  # every service of every profile: what is not among them is an orphan
 
@@ -143,7 +146,46 @@ def plan(project: Project, look: Look, hashes: Mapping[str, str], wishes: Wishes
         removals=tuple(removals),
         drift=tuple(drift),
         orphans=orphans,
+        refusals=(*_protected(entries.values(), removals, wishes), *_two_at_once(entries.values())),
     )
+
+
+def _protected(entries: Iterable[ServicePlan], removals: Sequence[Step], wishes: Wishes) -> list[Finding]:
+    """What would be done to services that nothing may be done to unasked."""
+    steps = [(entry.service.name, step) for entry in entries for step in entry.steps]
+    steps += [(step.container.service, step) for step in removals if step.container is not None]
+    return [
+        Finding(
+            CRITICAL,
+            service,
+            "protected-service-drift",
+            f"{step.target} would have to be {_PAST[step.action]} ({step.reason}), and its service is protected",
+            f"Put it back to what it was, or name it for this one run: allow_protected: [{service}]",
+        )
+        for service, step in steps
+        if service in wishes.protected and step.action in _PAST
+    ]
+
+
+_PAST = {RECREATE: "replaced", RESTART: "restarted", REMOVE: "removed"}
+
+
+def _two_at_once(entries: Iterable[ServicePlan]) -> list[Finding]:
+    """Services that want the new container beside the old one, but publish a port that only one of them can have."""
+    return [
+        Finding(
+            CRITICAL,
+            entry.service.name,
+            "start-first-port",
+            f"update_config.order is start-first, but port {', '.join(entry.service.published)} of the host can be held "
+            "by one container at a time",
+            "Put a proxy before the service and publish the port there, or use order: stop-first",
+        )
+        for entry in entries
+        if entry.service.update.order == "start-first"
+        and entry.service.published
+        and any(step.action == RECREATE for step in entry.steps)
+    ]
 
 
 def _grouped(service: Service, look: Look) -> _Grouped:
@@ -191,7 +233,7 @@ def _service_plan(
     used: set[str] = set()
     for at in kept:
         counted = [entry for entry in found[at.id] if wishes.recreate != "never" or entry.action != RECREATE]
-        step = _step(service, at, counted, forced, look, before)
+        step = _step(project, service, at, counted, forced, look, before)
         if step is not None and step.action == RECREATE:
             successor = group.successors.get(step.target)
             if successor is not None and _fits(project, service, successor, look, hashes):
@@ -223,6 +265,7 @@ def _forced(service: Service, wishes: Wishes, before: Mapping[str, ServicePlan])
 
 
 def _step(
+    project: Project,
     service: Service,
     container: Observed,
     drift: Sequence[Drift],
@@ -232,7 +275,8 @@ def _step(
 ) -> Step | None:
     reason = ", ".join(dict.fromkeys(entry.reason() for entry in drift))
     actions = {entry.action for entry in drift}
-    name = place_name(container)
+    # A name that somebody gave it by hand is not kept; one that an older Compose gave it is.
+    name = service.container(project.name, container.number) if container.applied else place_name(container)
     if forced or RECREATE in actions:
         why = ", ".join(dict.fromkeys(entry.reason() for entry in drift if entry.action == RECREATE))
         mounts = inherited(container, look.image_volumes.get(service.image, frozenset()))
@@ -245,6 +289,8 @@ def _step(
     renewed = [wish.service for wish in service.depends_on if _asks_restart(service, wish, before)]
     if renewed and container.status == "running":
         return Step(RESTART, name, f"{', '.join(sorted(renewed))} is replaced or restarted", container)
+    if RENAME in actions:
+        return Step(RENAME, name, reason, container)
     if WATCH in actions:
         return Step(WATCH, name, reason, container)
     return None

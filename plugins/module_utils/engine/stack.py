@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError, failure
@@ -15,8 +15,10 @@ from ..report.result import Report
 from . import applied
 from .compose import Compose
 from .connection import Connection
-from .drift import needs_hashes
-from .look import LABEL_HASH, Look, Observed, containers, look
+from .drift import RECREATE, baked_drift, container_drift, needs_hashes
+from .health import vacuous
+from .lock import locked
+from .look import LABEL_HASH, Look, Observed, Wanted, containers, look
 from .model import Project, Service, project_from, secrets_of
 from .plan import Plan, ServicePlan, Wishes, plan, reused
 from .summary import diff, services_summary
@@ -36,6 +38,12 @@ class Order:
     remove_volumes: bool = False
     stability: float = 10.0
     wait_timeout: float = 300.0
+    restarts_allowed: int = 0
+    rollback: bool = True
+    optional_services: tuple[str, ...] = ()
+    protected_services: tuple[str, ...] = ()
+    allow_protected: tuple[str, ...] = ()
+    wanted: Wanted = field(default_factory=Wanted)
     check: bool = False
 
 
@@ -62,23 +70,43 @@ class Stack:
     def present(self, order: Order) -> None:
         """Brings the project about; in check mode says what that would take."""
         project = self.model()
-        seen = look(self._connection, project)
-        if self._provide_images(project, seen, order):
-            seen = look(self._connection, project)
+        if order.check:
+            self._converge(project, order)
+            return
+        with locked(self._connection.endpoint.host, project.name, order.wait_timeout):
+            self._converge(project, order)
+
+    def _converge(self, project: Project, order: Order) -> None:
+        seen = look(self._connection, project, order.wanted)
         now = self._situation(project, seen, order)
         self._tell(now)
+        if now.plan.refusals:
+            raise ShipshapeError(*now.plan.refusals)
+        if self._provide_images(project, seen, order):
+            now = self._situation(project, look(self._connection, project, order.wanted), order)
+            self._tell(now)
+            if now.plan.refusals:
+                raise ShipshapeError(*now.plan.refusals)
         if order.check:
             for action, target, reason in now.plan.announced():
                 self._report.planned(action, target, reason)
-            return
-        if now.plan.steps or now.plan.tidy or now.plan.removals:
+        elif now.plan.steps or now.plan.tidy or now.plan.removals:
             self._carry_out(now, order)
-            self._report.values["services"] = services_summary(project, containers(self._connection, project.name))
+            self._prove(project, order)
+
+    def _prove(self, project: Project, order: Order) -> None:
+        """Looks once more, at everything: what was done must have ended the differences that it was done for."""
+        seen = look(self._connection, project, order.wanted)
+        self._report.values["services"] = services_summary(project, seen.containers)
+        stale = [entry for at in seen.containers for entry in stale_files(project, at, seen)]
+        if stale:
+            raise ShipshapeError(*stale)
+        self._report.add(*remaining(project, seen))
 
     def look_only(self, order: Order) -> None:
         """What module `stack_info` does: the same look, and nothing else."""
         project = self.model()
-        self._tell(self._situation(project, look(self._connection, project), order))
+        self._tell(self._situation(project, look(self._connection, project, order.wanted), order))
 
     # -- states: stopped, absent ------------------------------------------------------------------------------------
 
@@ -121,7 +149,8 @@ class Stack:
         if not partial and any(at.service not in known for at in seen.containers):
             known |= frozenset(self._compose.all_services())
         hashes = self._hashes(project, seen)
-        wishes = Wishes(order.recreate, order.remove_orphans, partial, known)
+        protected = frozenset(order.protected_services) - frozenset(order.allow_protected)
+        wishes = Wishes(order.recreate, order.remove_orphans, protected, partial, known)
         return Situation(project, seen, plan(project, seen, hashes, wishes))
 
     def _hashes(self, project: Project, seen: Look) -> Mapping[str, str]:
@@ -154,6 +183,11 @@ class Stack:
         self._report.values["drift"] = [entry.as_dict() for entry in now.plan.drift]
         self._report.values["services"] = services_summary(now.project, now.look.containers)
         self._report.diff = diff(now.plan)
+        for service in now.project.services.values():
+            if vacuous(service.definition.get("healthcheck") or {}):
+                what = "its healthcheck passes whatever happens, so it proves nothing"
+                how = "Let it ask the service itself, as its users would"
+                self._report.add(Finding(WARNING, service.name, "healthcheck-vacuous", what, how))
         for at in now.plan.orphans:
             what = f"container {at.name} belongs to no service of this project any more"
             self._report.add(Finding(WARNING, at.service, "orphan", what, "Set remove_orphans: true to remove it"))
@@ -212,7 +246,13 @@ class Stack:
         tidy(self._connection, now.plan, self._report)
         scene, injected = self._successors(now)
         injector = Injector(self._connection, now.project, self._environment, injected)
-        patience = Patience(order.stability, order.wait_timeout)
+        patience = Patience(
+            order.stability,
+            order.wait_timeout,
+            order.restarts_allowed,
+            order.rollback,
+            frozenset(order.optional_services),
+        )
         successors = list(scene.created.values())
         Converger(self._connection, now.plan, successors, injector, patience, self._report).run()
 
@@ -273,7 +313,11 @@ def to_build(service: Service, seen: Look, order: Order) -> bool:
     """Whether the image of `service` is built in this run."""
     if not service.builds or order.build == "never":
         return False
-    return order.build == "always" or service.pull_policy == "build" or service.image not in seen.images
+    if order.build == "always" or service.pull_policy == "build" or service.image not in seen.images:
+        return True
+    return any(
+        entry.source not in (None, entry.found) for at in seen.of(service.name) for entry in seen.baked.get(at.id, ())
+    )
 
 
 def to_pull(service: Service, seen: Look, order: Order) -> bool:
@@ -282,6 +326,35 @@ def to_pull(service: Service, seen: Look, order: Order) -> bool:
     if service.builds or not service.scale:
         return False
     return policy == "always" or (policy != "never" and service.image not in seen.images)
+
+
+def remaining(project: Project, seen: Look) -> list[Finding]:
+    """Differences that are still there after a deploy that went well. Pure."""
+    return [
+        Finding(
+            WARNING,
+            entry.service,
+            "drift-remains",
+            f"{entry.container} was put right, and yet {entry.reason()}",
+            "See who or what changes it; the next run will replace it again",
+        )
+        for at in seen.containers
+        if at.service in project.services and at.applied is not None
+        for entry in container_drift(project, project.services[at.service], at, seen, {})
+        if entry.action == RECREATE
+    ]
+
+
+def stale_files(project: Project, container: Observed, seen: Look) -> list[Finding]:
+    """Files of a container that are still not those of the project, although it was replaced. Pure."""
+    service = project.services.get(container.service)
+    how = "Let its image be built (build: auto), and see that the Dockerfile copies this very file"
+    return [
+        Finding(
+            CRITICAL, container.service, "baked-file-stale", f"{container.name} still has another {entry.field}", how
+        )
+        for entry in (baked_drift(service, container, seen) if service else ())
+    ]
 
 
 def _no_image(service: Service) -> Finding:
@@ -307,7 +380,10 @@ def scene_for(now: Situation) -> Scene:
         again = [step.successor for step in entry.creates if step.successor is not None]
         visible |= {at.id for at in (*entry.containers, *again)}
         places[entry.service.name] = _numbered(entry)
-        labels[entry.service.name] = {applied.LABEL: applied.label(now.project, entry.service)}
+        files = {
+            target: (file.digest, file.size) for target, file in now.look.files.get(entry.service.name, {}).items()
+        }
+        labels[entry.service.name] = {applied.LABEL: applied.label(now.project, entry.service, files)}
     ours = {entry.service.name for entry in now.plan.services}
     hidden = frozenset(at.id for at in now.look.containers if at.service in ours) - visible
     return Scene(places, labels, hidden, created=dict(reused(now.plan.services)))

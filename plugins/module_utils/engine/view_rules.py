@@ -10,6 +10,7 @@ that would touch what already runs is refused, because a Compose that does that 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,14 @@ from typing import Any
 
 LABEL_SERVICE = "com.docker.compose.service"
 LABEL_NUMBER = "com.docker.compose.container-number"
+
+
+# How a container was created, as far as `docker update` can change it afterwards.
+LABEL_CREATED = "io.shipshape.deploy.created"
+UPDATABLE = (
+    "BlkioWeight", "CpuPeriod", "CpuQuota", "CpuShares", "CpusetCpus", "CpusetMems", "Memory", "MemoryReservation",
+    "MemorySwap", "NanoCpus", "PidsLimit", "RestartPolicy",
+)  # fmt: skip
 
 
 class Rule(Enum):
@@ -165,7 +174,8 @@ def creation(scene: Scene, name: str, body: Mapping[str, Any]) -> tuple[str, dic
         place = scene.places[service][int(labels[LABEL_NUMBER])]
     except (KeyError, ValueError):
         raise UnexpectedCreationError(f"container {name!r} of service {service!r}") from None
-    changed = {**body, "Labels": {**labels, **scene.labels.get(service, {}), LABEL_NUMBER: str(place.number)}}
+    added = {**scene.labels.get(service, {}), LABEL_NUMBER: str(place.number), LABEL_CREATED: created_with(body)}
+    changed = {**body, "Labels": {**labels, **added}}
     networking = body.get("NetworkingConfig") or {}
     endpoints = networking.get("EndpointsConfig") or {}
     if name != place.name and endpoints:
@@ -174,6 +184,21 @@ def creation(scene: Scene, name: str, body: Mapping[str, Any]) -> tuple[str, dic
     if place.replaces:
         changed["HostConfig"] = with_inherited_volumes(changed, place.mounts)
     return (temporary_name(place.name) if place.replaces else place.name), changed, service, place
+
+
+def created_with(body: Mapping[str, Any]) -> str:
+    """The updatable part of a creation, for LABEL_CREATED."""
+    return json.dumps(updatable(body.get("HostConfig") or {}), separators=(",", ":"), sort_keys=True)
+
+
+def updatable(host: Mapping[str, Any]) -> dict[str, Any]:
+    """What `docker update` can change, in one form: what is not set, and what the engine fills in, is left out."""
+    found = {key: host[key] for key in UPDATABLE if host.get(key) not in (None, 0, "", -1)}
+    policy = found.pop("RestartPolicy", None) or {}
+    if policy.get("Name") not in (None, "", "no"):
+        retries = policy.get("MaximumRetryCount") or 0
+        found["RestartPolicy"] = f"{policy['Name']}:{retries}" if retries else policy["Name"]
+    return found
 
 
 def with_alias(endpoint: Mapping[str, Any] | None, before: str, after: str) -> Mapping[str, Any] | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..report.finding import CRITICAL, Finding, ShipshapeError
@@ -60,9 +60,12 @@ class Verdict:
     reason: str = ""
 
 
-def verdict(first: Sample, now: Sample, elapsed: float, window: float, may_complete: bool) -> Verdict:
-    """What `now` says of a container first seen as `first`, `elapsed` seconds ago. Pure; all times in seconds."""
-    if now.restarts != first.restarts or now.status == "restarting":
+def verdict(first: Sample, now: Sample, elapsed: float, window: float, may_complete: bool, allowed: int = 0) -> Verdict:
+    """What `now` says of a container first seen as `first`, `elapsed` seconds ago. Pure; all times in seconds.
+
+    Up to `allowed` restarts are no failure; the caller begins the window anew with each (see begun_anew).
+    """
+    if now.restarts - first.restarts > allowed or (now.status == "restarting" and not allowed):
         times = now.restarts - first.restarts
         again = f"restarted {times} time{'s' if times != 1 else ''}" if times else "is being restarted by the engine"
         return Verdict(
@@ -115,17 +118,26 @@ class Watched:
     may_complete: bool
 
 
-def until_stable(connection: Connection, watched: Sequence[Watched], window: float, timeout: float) -> None:
+def until_stable(
+    connection: Connection,
+    watched: Sequence[Watched],
+    window: float,
+    timeout: float,
+    restarts_allowed: int = 0,
+) -> None:
     """Returns when every container of `watched` is stable. Raises ShipshapeError for those that are not, at once for
-    the first that fails, or when `timeout` seconds have passed."""
+    the first that fails, or when `timeout` seconds have passed. Up to `restarts_allowed` restarts only begin a
+    container's window anew."""
     waiting = list(watched)
     last: dict[str, tuple[Watched, Verdict, Observed | None]] = {}
     begun, pause = time.monotonic(), _FIRST_PAUSE
     while waiting:
         still = []
-        for entry in waiting:
-            now, container = sample(connection, entry.id)
-            said = verdict(entry.first, now, time.monotonic() - entry.since, window, entry.may_complete)
+        for known in waiting:
+            now, container = sample(connection, known.id)
+            entry = begun_anew(known, now, time.monotonic(), restarts_allowed)
+            elapsed = time.monotonic() - entry.since
+            said = verdict(entry.first, now, elapsed, window, entry.may_complete, restarts_allowed)
             if said.outcome == FAILED:
                 raise failed(connection, entry.service, entry.id, entry.name, said, container)
             if said.outcome == WAIT:
@@ -139,6 +151,16 @@ def until_stable(connection: Connection, watched: Sequence[Watched], window: flo
         if waiting:
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def begun_anew(entry: Watched, now: Sample, at: float, allowed: int) -> Watched:
+    """`entry` after a restart that is allowed: its window begins again, its count of restarts does not. Pure."""
+    again = now.status == "running" and now.started_at != entry.first.started_at
+    if not again or now.restarts - entry.first.restarts > allowed:
+        return entry
+    if now.restarts == entry.first.restarts:
+        return entry  # started again by somebody else: no restart of the engine's
+    return replace(entry, first=replace(now, restarts=entry.first.restarts), since=at)
 
 
 def failed(

@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from .finding import Action, Finding, ShipshapeError
+from .finding import WARNING, Action, Finding, ShipshapeError
 from .masking import Masker
 
 
@@ -22,11 +23,12 @@ class Report:
         self.actions: list[Action] = []
         self.findings: list[Finding] = []
         self.values: dict[str, Any] = {}
+        self.logs: dict[str, list[str]] = {}
         self.diff: dict[str, str] | list[dict[str, str]] | None = None
         self.masker = Masker()
 
     def add(self, *findings: Finding) -> None:
-        self.findings.extend(findings)
+        self.findings.extend(finding for finding in findings if finding not in self.findings)
 
     def planned(self, action: str, target: str, reason: str) -> None:
         """Check mode: this would be done."""
@@ -49,6 +51,11 @@ class Report:
         yield
         self.actions.append(Action(action, target, reason, time.monotonic() - started))
 
+    def warn(self, error: ShipshapeError) -> None:
+        """`error` happened to something that is not critical: its findings become warnings, its logs are kept."""
+        self.findings.extend(replace(finding, severity=WARNING) for finding in error.findings)
+        self.logs.update(error.logs)
+
     def as_dict(self) -> dict[str, Any]:
         """The module's result, masked."""
         result: dict[str, Any] = {
@@ -59,11 +66,13 @@ class Report:
         }
         if self.diff is not None:
             result["diff"] = self.diff
+        if self.logs:
+            result["logs"] = self.logs
         masked: dict[str, Any] = self.masker.data(result)
         return masked
 
     def failed(self, error: ShipshapeError) -> dict[str, Any]:
         """The module's result when `error` ended it: everything so far, the error's findings, `msg` and `logs`."""
         self.findings.extend(finding for finding in error.findings if finding not in self.findings)
-        masked: dict[str, Any] = self.masker.data({"msg": str(error), "logs": error.logs})
+        masked: dict[str, Any] = self.masker.data({"msg": str(error), "logs": {**self.logs, **error.logs}})
         return {**self.as_dict(), **masked}

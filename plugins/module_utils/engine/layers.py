@@ -1,0 +1,73 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a container holds inside: files that its image was built with, and what has changed in its writable layer."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Sequence
+from typing import Any
+
+from .connection import Connection, EngineRefusedError
+from .look import BakedState, Observed, Wanted
+
+# Links within a container that are followed before it counts as a circle.
+_MOST_LINKS = 8
+
+
+def read(connection: Connection, found: Sequence[Observed], wanted: Wanted) -> dict[str, Any]:
+    """The fields `changes` and `baked` of a Look."""
+    sources = {source: _digest_on_disk(source) for _, _, source in wanted.baked}
+    changes: dict[str, tuple[str, ...]] = {}
+    baked: dict[str, tuple[BakedState, ...]] = {}
+    for at in found:
+        paths = wanted.watched.get(at.service, ())
+        if paths:
+            changes[at.id] = changed_below(connection.get(f"/containers/{at.id}/changes") or [], paths)
+        states = [
+            BakedState(path, sources[source], digest_inside(connection, at.id, path))
+            for service, path, source in wanted.baked
+            if service == at.service
+        ]
+        if states:
+            baked[at.id] = tuple(states)
+    return {"changes": changes, "baked": baked}
+
+
+def changed_below(changes: Sequence[dict[str, Any]], paths: Sequence[str]) -> tuple[str, ...]:
+    """The changed paths that are one of `paths` or lie below it. Pure."""
+    roots = [path.rstrip("/") for path in paths]
+    return tuple(
+        entry["Path"] for entry in changes if any(f"{entry['Path']}/".startswith(f"{root}/") for root in roots)
+    )
+
+
+def digest_inside(connection: Connection, container_id: str, path: str) -> str | None:
+    """SHA-256 of a file in a container, running or not; None when there is no such file."""
+    for _ in range(_MOST_LINKS):
+        try:
+            archive = connection.get_bytes(f"/containers/{container_id}/archive", path=path)
+        except EngineRefusedError as refused:
+            if refused.status == 404:
+                return None
+            raise
+        with tarfile.open(fileobj=io.BytesIO(archive)) as entries:
+            entry = entries.next()
+            if entry is None or entry.isdir():
+                return None
+            if not entry.issym():
+                stream = entries.extractfile(entry)
+                return hashlib.sha256(stream.read()).hexdigest() if stream else None
+            path = entry.linkname if entry.linkname.startswith("/") else f"{path.rpartition('/')[0]}/{entry.linkname}"
+    return None
+
+
+def _digest_on_disk(path: str) -> str | None:
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.sha256(stream.read()).hexdigest()
+    except OSError:
+        return None
