@@ -33,7 +33,7 @@ help: ## Show this list
 deploy: engine ## Deploy the example: environment, engine, images, containers; prints the URL
 	@examples/studio/images/build
 	@ansible-playbook playbooks/deploy.yml -i $(INVENTORY) | tee $(CACHE)/deploy.log
-	@.ci/summary $(INVENTORY) $(CACHE)/deploy.log
+	@.ci/summary $(CACHE)/deploy.log
 
 # Stage 1 runs two parts at a time, each part's output in one piece; stage 2 is one pytest run over everything else.
 PARTS := sanity integration-targets molecule lint docs-lint units-ansible
@@ -106,7 +106,8 @@ docs: $(VENV)/.dev $(HERE) ## Build the HTML documentation in .cache/docs/
 	@.ci/part docs
 
 .PHONY: clean
-clean: ## Remove what the targets above made in this directory (containers and images stay)
+clean: ## Remove what the targets above made: the example's containers, volumes and images, environments, caches
+	@.ci/part clean
 	@rm -rf .venv .tree .deps .cache .work dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .ansible tests/output
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 

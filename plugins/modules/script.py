@@ -266,7 +266,7 @@ scripts:
       type: str
       sample: /usr/local/bin/health-check.sh
     checksum:
-      description: SHA-256 of its content, after line endings were converted.
+      description: SHA-256 of what lies there in the end (line endings converted); none when there is nothing.
       type: str
       sample: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
     changed:

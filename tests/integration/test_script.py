@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pwd
 import re
@@ -200,6 +201,8 @@ def test_a_run_is_a_verified_step_of_its_own(tmp_path, out):
     assert codes(failed) == ["run-failed"]
     assert failed["changed"]
     assert done(failed) == [("create", "b"), ("run", "b")]
+    assert failed["checksum"] == hashlib.sha256(failing.encode()).hexdigest()
+    assert no_interpreter.get("checksum") is None
     assert "exit code 7; its last line: postgres://app:***@db/app is down" in failed["msg"]
     assert failed["logs"] == {str(out / "b"): ["postgres://app:***@db/app is down"]}
     assert codes(slow) == ["run-timeout"]

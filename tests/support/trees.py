@@ -43,6 +43,8 @@ def ship(
         if "needed" in result:
             collect(source, archive, result["needed"])
             result = round_of(source, src, dest, archive, **options)
+        if "resolved" in result:
+            result["dest"] = result.pop("resolved")
         result["findings"] = [finding.as_dict() for finding in source.findings] + result.get("findings", [])
         return result
     finally:

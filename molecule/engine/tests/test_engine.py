@@ -15,7 +15,9 @@ def test_the_engine_runs_containers(host: Host) -> None:
 
 
 def test_containers_reach_each_other_by_name(host: Host) -> None:
-    host.check_output("docker network create pair && docker run -d --name other --network pair shipshape-test/busybox:1 sleep 60")
+    host.check_output(
+        "docker network create pair && docker run -d --name other --network pair shipshape-test/busybox:1 sleep 60"
+    )
     assert "1 packets received" in host.check_output(
         "docker run --rm --network pair shipshape-test/busybox:1 ping -c 1 -w 5 other"
     )
@@ -55,6 +57,9 @@ def test_the_engine_has_a_pid_file_and_a_log(host: Host) -> None:
 
 
 def test_the_python_environment_works(host: Host) -> None:
-    assert host.check_output(
-        "/opt/shipshape/venv/bin/python -c 'import docker, jmespath, psycopg; print(docker.from_env().ping())'"
-    ) == "True"
+    assert (
+        host.check_output(
+            "/opt/shipshape/venv/bin/python -c 'import docker, jmespath, psycopg; print(docker.from_env().ping())'"
+        )
+        == "True"
+    )

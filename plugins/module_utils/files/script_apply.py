@@ -95,6 +95,7 @@ def _place_one(planned: Planned, pendings: dict[str, Pending], entry: dict[str, 
             apply(planned.step.target, resolve(script.dest, script.attributes, os.stat(planned.step.target)), None)
     else:
         pendings[script.dest].commit(sync=False)
+        entry["checksum"] = script.facts.sha256
 
 
 def _verify(script: Script) -> None:

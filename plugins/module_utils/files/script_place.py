@@ -56,7 +56,8 @@ def place(scripts: Sequence[Script], contents: Sequence[Content | None], call: C
 
             check_in_scratch(jobs, call)
         for planned in plan:
-            results[planned.step.script.dest]["changed"] |= planned.places
+            if planned.places:
+                results[planned.step.script.dest].update(changed=True, checksum=planned.step.script.facts.sha256)
             call.report.planned(planned.action, planned.target, planned.reason)
     else:
         _sweep_all(steps, call)
@@ -116,7 +117,7 @@ def _look(script: Script, call: Call) -> Step:
         from .backups import existing
 
         backups = existing(target)
-    return Step(script, target, kind, reason, tuple(backups))
+    return Step(script, target, kind, reason, found, tuple(backups))
 
 
 def _predict_write(step: Step, call: Call) -> None:
@@ -144,7 +145,7 @@ def _sweep_all(steps: Sequence[Step], call: Call) -> None:
 def _result(step: Step) -> dict[str, Any]:
     return {
         "dest": step.script.dest,
-        "checksum": step.script.facts.sha256,
+        "checksum": step.found,
         "changed": False,
         "backup_file": None,
         "run": None,

@@ -37,6 +37,7 @@ class Step:
     target: str
     kind: str
     reason: str
+    found: str | None = None  # the checksum of what is there
     backups: tuple[str, ...] = ()  # those that exist, oldest first
 
     @property

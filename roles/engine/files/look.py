@@ -28,8 +28,8 @@ UBUNTU_PACKAGES = ["docker.io", "docker-compose-v2", "docker-buildx"]
 # What dockerd takes over on SIGHUP (docs.docker.com, "Configuration reload behavior").
 RELOADED = {
     "debug", "labels", "live-restore", "max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts",
-    "default-runtime", "runtimes", "authorization-plugins", "insecure-registries", "registry-mirrors", "shutdown-timeout",
-    "features",
+    "default-runtime", "runtimes", "authorization-plugins", "insecure-registries", "registry-mirrors",
+    "shutdown-timeout", "features",
 }  # fmt: skip
 # What running containers do not survive, live restore or not: it moves the ground that they stand on.
 MOVES_GROUND = {
@@ -99,9 +99,8 @@ def merged(present, wanted):
     """`wanted` merged into `present`, dictionaries key by key, and the top-level keys that this changes."""
     result = dict(present)
     for key, value in wanted.items():
-        if isinstance(value, dict) and isinstance(result.get(key), dict):
-            value = merged(result[key], value)[0]
-        result[key] = value
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value)[0] if both else value
     return result, sorted(key for key in wanted if key not in present or present[key] != result[key])
 
 
@@ -239,7 +238,8 @@ def look(wanted):
     buildx = _start(docker, "buildx", "version") if docker else None
     venv = _start(f"{wanted['venv']}/bin/python", "-c", _VERSIONS, *wanted["python_packages"])
     stdlib = _start("/usr/bin/python3", "-c", "import ensurepip, venv")
-    dpkg = _start("dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\\n", *DEBIAN_PACKAGES, *DOCKER_PACKAGES, "iptables", "docker-compose-v2")  # fmt: skip
+    packages = {*DEBIAN_PACKAGES, *UBUNTU_PACKAGES, *DOCKER_PACKAGES, "iptables"}
+    dpkg = _start("dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\\n", *sorted(packages))
     engine = look_at_engine()
     rows = dpkg.communicate()[0].decode().splitlines() if dpkg else []
     installed = {row.split()[0] for row in rows if row.endswith(" installed")}
@@ -268,7 +268,9 @@ def _manager():
 def plan_packages(wanted, seen):
     """What to install, from where: fills in channel, packages and files, or a problem."""
     distribution, version, codename = os_release(_read("/etc/os-release") or "")
-    complete = all(seen["tools"].values()) or (seen["engine"]["answers"] and seen["tools"]["compose"] and seen["tools"]["buildx"])
+    complete = all(seen["tools"].values()) or (
+        seen["engine"]["answers"] and seen["tools"]["compose"] and seen["tools"]["buildx"]
+    )
     asked_for = {"docker": "docker-ce", "distro": "docker.io"}.get(wanted["channel"])
     result = {"channel": "as installed", "packages": [], "files": {}, "key": ""}
     if complete and (asked_for is None or asked_for in seen["installed"]):
@@ -294,12 +296,20 @@ def plan_packages(wanted, seen):
         found = mirrors(_source_texts())
         if "main" not in found:
             seen["problems"].append(
-                "no Debian mirror for bookworm is configured in /etc/apt: Docker's packages cannot be taken from Debian 13"
+                "no Debian mirror for bookworm is configured in /etc/apt, "
+                "so Docker's packages cannot be taken from Debian 13 over it"
             )
         files = trixie_files(found)
+    absent = [package for package in packages if package not in seen["installed"]]
+    if not absent:
+        lacking = ", ".join(name for name, found in seen["tools"].items() if not found)
+        seen["problems"].append(
+            f"the packages are installed, but {lacking} cannot be run: "
+            f"`apt-get install --reinstall {' '.join(packages)}`"
+        )
     return {
         "channel": channel,
-        "packages": [package for package in packages if package not in seen["installed"]],
+        "packages": absent,
         "files": {path: text for path, text in files.items() if _read(path) != text},
         "key": key,
     }
@@ -314,7 +324,9 @@ def plan_daemon(wanted, seen):
             raise ValueError("it holds no object")
     except ValueError as error:
         if wanted["config"]:
-            seen["problems"].append(f"{DAEMON_JSON} is not valid JSON ({error}): mend or remove it, then run this again")
+            seen["problems"].append(
+                f"{DAEMON_JSON} is not valid JSON ({error}): mend or remove it, then run this again"
+            )
         present = {}
     config, keys = merged(present, wanted["config"])
     process = engine_process()

@@ -15,10 +15,13 @@ answers() {
     DOCKER_HOST='' DOCKER_CONTEXT='' docker --host unix:///var/run/docker.sock version >/dev/null 2>&1
 }
 
+# Gives up early on an engine that has ended: its pid file is among the first things that dockerd writes.
 wait_for_answer() {
     waited=0
+    dead=0
     while ! answers; do
-        [ "$waited" -ge "$1" ] && return 1
+        if engine_pid >/dev/null; then dead=0; else dead=$((dead + 1)); fi
+        if [ "$waited" -ge "$1" ] || [ "$dead" -ge 8 ]; then return 1; fi
         sleep 1
         waited=$((waited + 1))
     done
@@ -84,11 +87,11 @@ main() {
     esac
 
     if ! wait_for_answer "$seconds"; then
-        echo "the engine does not answer at /var/run/docker.sock $seconds s after the $action; its last lines:" >&2
+        echo "the engine does not answer at /var/run/docker.sock after the $action ($waited s); its last lines:" >&2
         if $has_systemd; then
-            journalctl --unit docker.service --lines 15 --no-pager --output cat >&2
+            journalctl --unit docker.service --lines 6 --no-pager --output cat >&2
         else
-            tail -n 15 "$log" >&2
+            tail -n 6 "$log" >&2
         fi
         exit 1
     fi

@@ -28,7 +28,7 @@ def script(content: bytes = b"#!/bin/sh\n", dest: str = "/srv/a", run=None, endi
 
 
 def step(kind: str, dest: str = "/srv/a", run=None, backups=()) -> Step:
-    return Step(Script(dest, Facts("x", 1), Attributes(), run=run), dest, kind, "why", tuple(backups))
+    return Step(Script(dest, Facts("x", 1), Attributes(), run=run), dest, kind, "why", None, tuple(backups))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The example as plain Compose runs it: pages, tasks, health, an end without loss. One stack for all tests here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.cookiejar import CookieJar
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.engine import Engine, unique
+
+STUDIO = Path(__file__).resolve().parents[2] / "examples/studio"
+ENVIRONMENT = """\
+POSTGRES_USER=studio
+POSTGRES_DB=studio
+POSTGRES_PASSWORD='p@ss/w#rd'
+DATABASE_URL=postgresql://studio:p%40ss%2Fw%23rd@db:5432/studio
+DJANGO_SECRET_KEY=tests-only
+DJANGO_ALLOWED_HOSTS=127.0.0.1
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(what: Callable[[], Any], seconds: float = 60) -> Any:
+    """Ask until the answer is true; the last answer is part of the failure."""
+    deadline = time.monotonic() + seconds
+    while not (seen := what()):
+        assert time.monotonic() < deadline, f"still {seen!r} after {seconds:.0f} s"
+        time.sleep(0.3)
+    return seen
+
+
+@dataclass
+class Studio:
+    engine: Engine
+    name: str
+    folder: Path
+    url: str
+
+    def compose(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.engine.compose(self.folder, *words, check=check)
+
+    def container(self, service: str) -> dict[str, Any]:
+        return self.engine.containers(self.name, service)[0]
+
+    def get(self, path: str, **headers: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(self.url + path, headers=headers), timeout=15) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def enqueue(self, kind: str, payload: str) -> int:
+        """Puts a task into the queue as a browser would; its number."""
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+        page = browser.open(self.url, timeout=15).read().decode()
+        token = re.search(r'csrfmiddlewaretoken" value="([^"]+)', page)
+        assert token, page
+        fields = {"csrfmiddlewaretoken": token[1], "kind": kind, "payload": payload}
+        request = urllib.request.Request(
+            f"{self.url}/tasks/", urllib.parse.urlencode(fields).encode(), {"Origin": self.url}
+        )
+        page = browser.open(request, timeout=15).read().decode()
+        return max(int(number) for number in re.findall(r'href="/tasks/(\d+)"', page))
+
+    def has_state(self, task: int, state: str) -> bool:
+        return f'class="state {state}"' in self.get(f"/tasks/{task}")[1]
+
+    def health_check(self, *words: str, **environment: str) -> tuple[int, dict[str, Any]]:
+        done = subprocess.run(
+            [
+                STUDIO / "health-check.sh",
+                "--project",
+                self.name,
+                "--url",
+                f"{self.url}/healthz",
+                "--window",
+                "1",
+                *words,
+            ],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        assert done.stderr == ""
+        return done.returncode, json.loads(done.stdout)
+
+    def well(self) -> bool:
+        return self.health_check()[0] == 0
+
+
+@pytest.fixture(scope="module")
+def studio(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    done = subprocess.run([STUDIO / "images/build"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    name, folder, port = unique("studio-test"), tmp_path_factory.mktemp("studio"), free_port()
+    for part in ("app", "proxy", "console"):
+        shutil.copytree(STUDIO / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(STUDIO / "compose.yaml", folder)
+    (folder / ".env.production").write_text(ENVIRONMENT)
+    engine = Engine(
+        env={
+            "COMPOSE_PROJECT_NAME": name,
+            "STUDIO_WEB_IMAGE": f"{name}-web",
+            "STUDIO_PUBLISH": f"127.0.0.1:{port}",
+            "STUDIO_CONSOLE_PUBLISH": f"127.0.0.1:{free_port()}",
+        }
+    )
+    stack = Studio(engine, name, folder, f"http://127.0.0.1:{port}")
+    try:
+        stack.compose("up", "-d", "--wait", "db", "web", "worker", "proxy")
+        until(stack.well)
+        yield stack
+    finally:
+        stack.compose("--profile", "infra", "down", "-v", "-t", "2", check=False)
+        engine.sweep(name)
+
+
+def test_a_task_goes_from_the_form_through_the_worker_to_the_page(studio: Studio) -> None:
+    task = studio.enqueue("chart", "ship shape ship <b>")
+    until(lambda: studio.has_state(task, "done"))
+    code, chart = studio.get(f"/media/charts/{task}.svg")
+    assert (code, ">ship<" in chart) == (200, True)
+
+
+def test_static_files_are_served(studio: Studio) -> None:
+    style = re.search(r'href="(/static/core/studio\.[0-9a-f]+\.css)"', studio.get("/")[1])
+    assert style
+    assert studio.get(style[1])[0] == 200
+
+
+def test_two_workers_share_the_queue_and_do_each_task_once(studio: Studio) -> None:
+    studio.compose("up", "-d", "--no-deps", "--no-recreate", "--scale", "worker=2", "worker")
+    try:
+        tasks = [studio.enqueue("checksum", str(number)) for number in range(8)]
+        until(lambda: all(studio.has_state(task, "done") for task in tasks))
+        logs = studio.compose("logs", "--no-log-prefix", "worker").stdout
+        assert [logs.count(f"Checksum #{task}: started (attempt 1)") for task in tasks] == [1] * len(tasks)
+    finally:
+        studio.compose("up", "-d", "--no-deps", "--no-recreate", "--scale", "worker=1", "worker")
+        until(studio.well)
+
+
+def test_pid_1_is_the_server_itself_without_rights(studio: Studio) -> None:
+    shell = studio.compose("exec", "web", "sh", "-c", "tr '\\0' ' ' </proc/1/cmdline; id -u; touch /app/x", check=False)
+    assert re.search(r"gunicorn .*studio\.wsgi", shell.stdout)
+    assert shell.stdout.split()[-1] == "10001"
+    assert "Read-only file system" in shell.stderr
+    assert "ENTRYPOINT_VERSION=1.0.0 role=web" in studio.compose("logs", "web").stdout
+
+
+def test_the_health_script_tells_0_1_2_and_3_apart(studio: Studio) -> None:
+    code, report = studio.health_check()
+    assert (code, report["status"], report["site"]["http"]) == (0, "ok", 200)
+    found = {service["service"]: service["reason"] for service in report["services"]}
+    assert found == {"db": "", "web": "", "worker": "", "proxy": "", "migrate": "ran once and ended well"}
+
+    studio.compose("stop", "worker")
+    code, report = studio.health_check()
+    assert (code, report["status"]) == (1, "degraded")
+    assert "exited" in next(service["reason"] for service in report["services"] if service["service"] == "worker")
+
+    studio.compose("stop", "proxy")
+    code, report = studio.health_check()
+    assert (code, report["status"], report["site"]["verdict"]) == (2, "down", "down")
+
+    studio.compose("start", "worker", "proxy")
+    until(studio.well)
+
+
+def test_the_health_script_says_so_when_it_cannot_tell(studio: Studio) -> None:
+    code, report = studio.health_check(DOCKER_HOST="unix:///nowhere.sock")
+    assert (code, report["status"]) == (3, "unknown")
+    assert "nowhere.sock" in report["message"]
+    for odd in ['a"b\\c\n\t\u20ac', "", "-x", "A", "$(id)"]:
+        code, report = studio.health_check("--project", odd)
+        assert (code, report["status"]) == (3, "unknown"), odd
+    assert studio.health_check("--windows", "1")[0] == 3
+    assert studio.health_check("--url")[0] == 3
+
+
+def test_a_crash_loop_is_not_running_for_the_health_script(studio: Studio) -> None:
+    """A bad flag of the console, which no page shows: the word for it is "running" or "restarting" by turns."""
+    engine = Engine(env={**studio.engine.env, "STUDIO_CONSOLE_HIDE_LABEL": "*"})
+    engine.compose(studio.folder, "--profile", "infra", "up", "-d", "--no-deps", "console")
+    until(lambda: "error: expected NAME=VALUE got '*'" in studio.compose("logs", "console").stdout)
+    until(lambda: studio.container("console")["RestartCount"] >= 2)
+    code, report = studio.health_check()
+    console = next(service for service in report["services"] if service["service"] == "console")
+    assert (code, console["verdict"], console["reason"] != "") == (1, "degraded", True)
+
+    studio.compose("--profile", "infra", "up", "-d", "--no-deps", "console")
+    until(lambda: studio.container("console")["State"]["Health"]["Status"] == "healthy")
+    studio.compose("--profile", "infra", "rm", "-fs", "console")
+
+
+def test_a_lost_database_is_down_and_comes_back_by_itself(studio: Studio) -> None:
+    studio.compose("stop", "db")
+    code, body = studio.get("/healthz")
+    assert (code, json.loads(body)["status"]) == (503, "down")
+    assert studio.get("/")[0] == 503
+    studio.compose("start", "db")
+    until(studio.well)
+    task = studio.enqueue("checksum", "back again")
+    until(lambda: studio.has_state(task, "done"))
+
+
+def test_stopping_loses_nothing(studio: Studio) -> None:
+    task = studio.enqueue("countdown", "20")
+    until(lambda: studio.has_state(task, "running"))
+    studio.compose("stop", "web", "worker", "db")
+    for service in ("web", "worker", "db"):
+        assert studio.container(service)["State"]["ExitCode"] == 0, service
+    assert "given back, this worker is stopping" in studio.compose("logs", "worker").stdout
+    assert "Shutting down: Master" in studio.compose("logs", "web").stdout
+    studio.compose("start", "db", "web")
+    until(lambda: studio.has_state(task, "queued"))
+    studio.compose("start", "worker")
+
+
+def test_the_applications_own_tests_pass_on_postgresql(studio: Studio) -> None:
+    tests = ["-v", f"{STUDIO / 'app/tests'}:/app/tests:ro", "-e", f"TEST_DATABASE_URL={_database_url()}"]
+    command = ["python", "manage.py", "test", "tests", "--settings", "tests.settings"]
+    done = studio.compose("run", "--rm", "--no-deps", *tests, "web", *command, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"Ran \d\d tests", done.stderr)
+
+
+def _database_url() -> str:
+    return next(line for line in ENVIRONMENT.splitlines() if line.startswith("DATABASE_URL")).split("=", 1)[1]

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.watch import (
+    FAILED,
+    STABLE,
+    WAIT,
+    Sample,
+    verdict,
+)
+from ansible_collections.shipshape.deploy.tests.unit.plugins.module_utils.engine.builders import BEGUN, container
+
+FIRST = Sample("running", 0, "begun", 0)
+WINDOW = 10.0
+
+
+@pytest.mark.parametrize(
+    ("now", "elapsed", "may_complete", "outcome", "code"),
+    [
+        ({}, 10.0, False, STABLE, ""),
+        ({}, 9.9, False, WAIT, "container-not-ready"),
+        ({}, 10.0, True, STABLE, ""),
+        ({"health": "healthy"}, 10.0, False, STABLE, ""),
+        ({"health": "healthy"}, 1.0, False, WAIT, "container-not-ready"),
+        ({"health": "starting"}, 1.0, False, WAIT, "container-not-ready"),
+        ({"health": "starting"}, 100.0, False, WAIT, "container-not-ready"),
+        ({"health": "unhealthy"}, 1.0, False, FAILED, "container-unhealthy"),
+        ({"status": "created"}, 1.0, False, WAIT, "container-not-ready"),
+        ({"status": "created"}, 100.0, False, WAIT, "container-not-ready"),
+        ({"status": "paused"}, 1.0, False, FAILED, "container-paused"),
+        ({"status": "dead"}, 1.0, False, FAILED, "container-dead"),
+        ({"status": "removing"}, 1.0, False, FAILED, "container-removing"),
+        ({"status": "gone", "started_at": ""}, 1.0, False, FAILED, "container-gone"),
+        ({"status": "exited"}, 1.0, False, FAILED, "container-exited"),
+        ({"status": "exited"}, 1.0, True, STABLE, ""),
+        ({"status": "exited", "exit_code": 1}, 1.0, True, FAILED, "container-exited"),
+        ({"status": "exited", "exit_code": 1}, 1.0, False, FAILED, "container-exited"),
+        ({"status": "restarting"}, 1.0, False, FAILED, "container-restarting"),
+        ({"status": "restarting"}, 1.0, True, FAILED, "container-restarting"),
+        ({"restarts": 1}, 100.0, False, FAILED, "container-restarting"),
+        ({"restarts": 1, "status": "exited"}, 100.0, True, FAILED, "container-restarting"),
+        ({"restarts": 1, "health": "healthy"}, 100.0, False, FAILED, "container-restarting"),
+        ({"started_at": "again"}, 100.0, False, FAILED, "container-restarting"),
+        ({"started_at": "again", "health": "healthy"}, 100.0, False, FAILED, "container-restarting"),
+    ],
+)
+def test_every_branch(now, elapsed, may_complete, outcome, code):
+    said = verdict(FIRST, replace(FIRST, **now), elapsed, WINDOW, may_complete)
+    assert (said.outcome, said.code) == (outcome, code)
+    assert bool(said.reason) == (outcome != STABLE)
+
+
+def test_what_was_restarted_or_started_again_is_never_stable():
+    statuses = ["created", "running", "paused", "restarting", "removing", "exited", "dead", "gone"]
+    changes = [{"restarts": 1}, {"restarts": 7}, {"started_at": "again"}, {"restarts": 2, "started_at": "again"}]
+    for status, health, code, change, before, may_complete, elapsed in itertools.product(
+        statuses, ["", "starting", "healthy", "unhealthy"], [0, 1], changes, [0, 3], [False, True], [0.0, 9.0, 1e6]
+    ):
+        first = replace(FIRST, restarts=before)
+        now = replace(first, status=status, health=health, exit_code=code, **change)
+        if now == first or now.restarts == first.restarts and now.started_at == first.started_at:
+            continue
+        said = verdict(first, now, elapsed, WINDOW, may_complete)
+        assert said.outcome != STABLE, (first, now, elapsed, may_complete)
+
+
+def test_running_is_stable_exactly_when_the_window_is_over():
+    for elapsed, window in itertools.product([0.0, 0.1, 9.99, 10.0, 11.0], [0.0, 0.1, 10.0]):
+        assert (verdict(FIRST, FIRST, elapsed, window, False).outcome == STABLE) == (elapsed >= window)
+
+
+@pytest.mark.parametrize(
+    ("now", "reason"),
+    [
+        ({"restarts": 1, "exit_code": 3}, "it restarted 1 time within 4.0 s; last exit code 3"),
+        ({"restarts": 2, "exit_code": 3}, "it restarted 2 times within 4.0 s; last exit code 3"),
+        (
+            {"status": "restarting", "exit_code": 127},
+            "it is being restarted by the engine within 4.0 s; last exit code 127",
+        ),
+        ({"status": "exited", "exit_code": 1}, "it exited with code 1"),
+        ({"status": "exited", "exit_code": 137, "error": "no such device"}, "it exited with code 137 (no such device)"),
+        ({"status": "dead", "error": "driver busy"}, "it is dead (driver busy)"),
+        ({"started_at": "again"}, "it was started again within 4.0 s"),
+        ({"status": "created"}, "it is created"),
+        ({"health": "starting"}, "it is still starting"),
+    ],
+)
+def test_reasons(now, reason):
+    assert verdict(FIRST, replace(FIRST, **now), 4.0, WINDOW, False).reason == reason
+
+
+def test_a_count_that_went_back_is_told_without_negative_numbers():
+    """Somebody else's `docker start` sets the count back to 0."""
+    said = verdict(replace(FIRST, restarts=3), replace(FIRST, started_at="again"), 4.0, WINDOW, False)
+    assert said.outcome == FAILED
+    assert "-" not in said.reason
+
+
+@pytest.mark.parametrize(
+    ("state", "sample"),
+    [
+        ({}, Sample("running", 0, BEGUN, 0)),
+        ({"health": "healthy"}, Sample("running", 0, BEGUN, 0, "healthy")),
+        ({"health": "none"}, Sample("running", 0, BEGUN, 0, "")),
+        (
+            {"status": "exited", "code": 3, "restarts": 2, "Error": "why"},
+            Sample("exited", 2, BEGUN, 3, error="why"),
+        ),
+        # A health that was reported before the healthcheck was switched off says nothing.
+        ({"Health": {"Status": "unhealthy"}}, Sample("running", 0, BEGUN, 0, "")),
+    ],
+)
+def test_a_sample_of_a_container(state, sample):
+    assert Sample.of(container(**state)) == sample
