@@ -45,7 +45,7 @@ class Difference:
     secret: bool = False
 
 
-def label(project: Project, service: Service, files: Mapping[str, tuple[str, int]]) -> str:
+def label(project: Project, service: Service, files: Mapping[str, tuple[str, int]] | None = None) -> str:
     """The label's value for a new container of `service`, under a key of its own. `files`: digest and size of each
     mounted file, by target."""
     key = secrets.token_hex(8)

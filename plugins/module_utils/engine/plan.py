@@ -177,8 +177,8 @@ def _two_at_once(entries: Iterable[ServicePlan]) -> list[Finding]:
             CRITICAL,
             entry.service.name,
             "start-first-port",
-            f"update_config.order is start-first, but port {', '.join(entry.service.published)} of the host can be held "
-            "by one container at a time",
+            f"update_config.order is start-first, but only one container at a time can hold port "
+            f"{', '.join(entry.service.published)} of the host",
             "Put a proxy before the service and publish the port there, or use order: stop-first",
         )
         for entry in entries
