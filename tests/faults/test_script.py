@@ -168,6 +168,23 @@ def test_killed_at_every_system_call_of_the_write(tmp_path, existing):
     assert min(outcomes["old"], outcomes["new"], outcomes["temporary left"]) > 3, "the kills missed a part of the path"
 
 
+@needs_strace
+def test_the_order_that_survives_a_power_cut(tmp_path):
+    """Content on the disk and read back before the rename, the rename on the disk before the end."""
+    dest = tmp_path / "script.sh"
+    dest.write_bytes(OLD)
+    assert traced(lambda: write(str(dest), NEW, MODE), tmp_path / "strace.log") == 0
+    interesting = ("write", "fsync", "fadvise64", "read", "fchmod", "rename", "O_EXCL", "O_DIRECTORY")
+    seen: list[str] = []
+    for line in (tmp_path / "strace.log").read_text().splitlines():
+        name = line.split("(")[0]
+        flag = next((word for word in interesting if word.startswith("O_") and word in line), name)
+        if flag in interesting and seen[-1:] != [flag]:
+            seen.append(flag)
+    begin = seen.index("O_EXCL")
+    assert seen[begin:] == ["O_EXCL", "write", "fsync", "fadvise64", "read", "fchmod", "rename", "O_DIRECTORY", "fsync"]
+
+
 # The calls that can fail for want of space, of the write path as it runs today.
 _SPACE = ["openat", "write", "fsync", "fchmod", "fchown", "fsetxattr", "rename"]
 

@@ -6,11 +6,13 @@ The runs are made once, in the order in which a user makes them; each test looks
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,15 @@ class Run:
         assert found, self.output
         return int(found.group(1))
 
+    def summary(self) -> list[str]:
+        """The lines that the deploy ends with, without the seconds and without what the page answered."""
+        found = re.search(
+            r"^TASK \[Say what was done\].*?\"msg\": (\[.*?^    \])", self.output, re.MULTILINE | re.DOTALL
+        )
+        assert found, self.output
+        lines = [re.sub(r", [0-9.]+ s$", "", line) for line in json.loads(found.group(1))]
+        return [line for line in lines if " answered " not in line]
+
 
 @dataclass
 class Site:
@@ -62,7 +73,7 @@ class Site:
         return self.folder / "shop"
 
     def write(self, image: str) -> None:
-        web: dict[str, Any] = {
+        self.web: dict[str, Any] = {
             "image": image,
             "init": True,
             "command": ["httpd", "-f", "-p", "8080", "-h", "/www"],
@@ -70,10 +81,15 @@ class Site:
             "volumes": ["./www:/www:ro"],
             "ports": ["127.0.0.1:${PORT}:8080"],
         }
-        worker = {"image": image, "init": True, "command": ["sleep", "3600"], "depends_on": ["web"]}
+        self.worker: dict[str, Any] = {
+            "image": image,
+            "init": True,
+            "command": ["sleep", "3600"],
+            "depends_on": ["web"],
+        }
         (self.source / "www").mkdir(parents=True)
         (self.source / "www/index.html").write_text("Deployed.\n", encoding="utf-8")
-        self.compose({"services": {"web": web, "worker": worker}})
+        self.compose()
         (self.folder / "health-check.sh").write_text("#!/bin/sh\nexit 0\n", encoding="utf-8")
         variables = {
             "ansible_connection": "local",
@@ -88,7 +104,9 @@ class Site:
         inventory = {"deploy": {"hosts": {"localhost": None}, "vars": variables}}
         (self.folder / "inventory.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
 
-    def compose(self, definition: dict[str, Any]) -> None:
+    def compose(self, **worker: Any) -> None:
+        """The project's Compose file, with something else about the worker."""
+        definition = {"services": {"web": self.web, "worker": {**self.worker, **worker}}}
         (self.source / "compose.yaml").write_text(yaml.safe_dump(definition), encoding="utf-8")
 
     def play(self, name: str, *words: str) -> Run:
@@ -139,6 +157,15 @@ def story(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory
         told.runs["wrong url"] = site.play(
             "deploy", "--tags", "verify", "-e", f"verify_timeout=2 deploy_verify_url=http://127.0.0.1:{site.port}/nope"
         )
+        site.compose(command=["sleep", "7200"], env_file=["host.env"])
+        (site.dest / "host.env").write_text("ONLY_ON=the-target\n", encoding="utf-8")
+        told.runs["changed plan"] = site.play("deploy", "--check", "--diff", "-vvv")
+        told.ids["changed plan"] = site.ids()
+        told.runs["changed"] = site.play("deploy")
+        told.ids["changed"] = site.ids()
+        site.compose(command=["sh", "-c", "echo no database at db:5432; exit 3"])
+        told.runs["failed"] = site.play("deploy", "-vvv")
+        told.ids["failed"] = site.ids()
         yield told
     finally:
         engine.sweep(site.name)
@@ -216,6 +243,54 @@ def test_a_page_that_does_not_answer_fails_the_deploy_with_one_clear_line(story)
     assert "Traceback" not in wrong.output
 
 
-@pytest.mark.parametrize("run", ["plan", "first", "second", "status", "second plan", "wrong url"])
+def test_a_plan_is_what_the_deploy_then_does(story):
+    """The plan is made from files that are not on the target yet, and one that is only there."""
+    plan = story.runs["changed plan"]
+    assert plan.rc == 0, plan.output
+    assert story.runs["changed"].rc == 0, story.runs["changed"].output
+    assert f"containers: recreate {story.site.name}-worker-1" in " ".join(plan.summary())
+    assert plan.summary() == story.runs["changed"].summary()
+    assert story.ids["changed plan"] == story.ids["second"]
+
+
+def test_a_plan_leaves_nothing_behind(story):
+    assert list(Path(tempfile.gettempdir()).glob("shipshape-plan-*/*" + story.site.name)) == []
+
+
+def test_a_change_replaces_only_what_it_concerns(story):
+    assert story.ids["changed"]["web"] == story.ids["first"]["web"]
+    assert story.ids["changed"]["worker"] != story.ids["first"]["worker"]
+
+
+def test_a_deploy_that_fails_says_why_and_leaves_the_old_containers_running(story):
+    failed = story.runs["failed"]
+    assert failed.rc != 0
+    (line,) = [line for line in failed.output.splitlines() if line.startswith("[ERROR]")]
+    assert f"{story.site.name}-worker-1" in line
+    assert "exited with code 3" in line
+    assert "no database at db:5432" in line
+    assert story.ids["failed"] == story.ids["changed"]
+    assert "answered 200" not in failed.output, "the deploy went on after its failure"
+
+
+def test_one_host_that_fails_ends_the_deploy_before_the_next(story):
+    site = story.site
+    dests = {name: site.folder / f"{site.name}-{name}" for name in ("one", "two")}
+    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    hosts = {name: {**local, "deploy_dest": str(dest)} for name, dest in dests.items()}
+    inventory = {"deploy": {"hosts": hosts, "vars": {"deploy_project_src": "./broken"}}}
+    (site.folder / "hosts.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
+    (site.folder / "broken").mkdir()
+    (site.folder / "broken/compose.yaml").write_text("services: {web: {imaeg: x}}\n", encoding="utf-8")
+    run = site.play("deploy", "-i", str(site.folder / "hosts.yml"), "-e", "deploy_serial=1", "--limit", "one,two")
+    assert run.rc != 0
+    assert "imaeg" in run.output
+    assert dests["one"].exists()
+    assert not dests["two"].exists()
+
+
+@pytest.mark.parametrize(
+    "run", ["plan", "first", "second", "status", "second plan", "wrong url", "changed plan", "changed", "failed"]
+)
 def test_no_run_shows_the_secret(story, run):
     assert [form for form in SECRET_FORMS if form in story.runs[run].output] == []

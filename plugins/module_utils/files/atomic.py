@@ -141,7 +141,7 @@ def write(
 ) -> None:
     """The whole for one file, with what an earlier, killed run left in the directory swept away first."""
     with explained(dest, "look at the destination"):
-        target, _ = locate(dest)
+        target, _old = locate(dest)
     sweep(os.path.dirname(target) or ".")
     prepare(dest, source, attributes, expected_sha256=expected_sha256).commit()
 

@@ -66,13 +66,11 @@ def execute(
 ) -> Outcome:
     """Runs `command` to its end. While its file is open for writing elsewhere (ETXTBSY) it is tried again."""
     process = _start(command, cwd, stdin, busy_timeout)
-    streams = process.stdout, process.stderr
-    outputs = _Bounded(), _Bounded()
+    outputs = [(stream, _Bounded()) for stream in (process.stdout, process.stderr) if stream is not None]
     deadline = time.monotonic() + timeout
     try:
         with selectors.DefaultSelector() as selector:
-            for stream, output in zip(streams, outputs):
-                assert stream is not None
+            for stream, output in outputs:
                 os.set_blocking(stream.fileno(), False)
                 selector.register(stream, selectors.EVENT_READ, output)
             timed_out = not _pump(process, selector, deadline)
@@ -84,10 +82,10 @@ def execute(
         process.wait()
         raise
     finally:
-        for stream in streams:
-            if stream is not None:
-                stream.close()
-    return Outcome(process.returncode, outputs[0].text(), outputs[1].text(), timed_out)
+        for stream, _output in outputs:
+            stream.close()
+    stdout, stderr = (output.text() for _stream, output in outputs)
+    return Outcome(process.returncode, stdout, stderr, timed_out)
 
 
 def _start(command: Sequence[str], cwd: str, stdin: IO[bytes] | None, busy_timeout: float) -> subprocess.Popen[bytes]:

@@ -41,11 +41,11 @@ def place(scripts: Sequence[Script], contents: Sequence[Content | None], call: C
     """
     steps = _look_at_all(scripts, call)
     judged = [judge(script, find_program) for script in scripts]
-    call.demand_none([finding for _, findings in judged for finding in findings])
+    call.demand_none([finding for _program, findings in judged for finding in findings])
     missing = [number for number, step in enumerate(steps) if step.writes and contents[number] is None]
     if missing:
         return missing
-    jobs = [Job(step, content, program) for step, content, (program, _) in zip(steps, contents, judged)]
+    jobs = [Job(step, content, program) for step, content, (program, _findings) in zip(steps, contents, judged)]
     results = {step.script.dest: _result(step) for step in steps}
     call.report.values["scripts"] = list(results.values())
     differences_shown = _differences(jobs) if call.diff else None
@@ -78,8 +78,8 @@ def find_program(shebang: Shebang) -> str | None:
 
 def _look_at_all(scripts: Sequence[Script], call: Call) -> list[Step]:
     looks = [_try_to_look(script, call) for script in scripts]
-    problems = [obstacle for _, obstacles in looks for obstacle in obstacles]
-    steps = [step for step, _ in looks if step is not None]
+    problems = [obstacle for _step, obstacles in looks for obstacle in obstacles]
+    steps = [step for step, _obstacles in looks if step is not None]
     problems = problems or duplicates([(step.script.dest, step.target) for step in steps])
     if problems:
         raise ShipshapeError(*problems)
@@ -179,6 +179,6 @@ def _attribute_difference(step: Step) -> list[dict[str, str]]:
     if not changed:
         return []
     header = f"{step.script.dest} (attributes)"
-    before = "".join(f"{name}: {old_value}\n" for name, old_value, _ in changed)
-    after = "".join(f"{name}: {new_value}\n" for name, _, new_value in changed)
+    before = "".join(f"{name}: {old_value}\n" for name, old_value, _new in changed)
+    after = "".join(f"{name}: {new_value}\n" for name, _old, new_value in changed)
     return [{"before_header": header, "after_header": header, "before": before, "after": after}]

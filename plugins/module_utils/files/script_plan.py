@@ -99,7 +99,7 @@ def arguments(dest: str, run: Sequence[str]) -> list[str]:
 
 def duplicates(targets: Sequence[tuple[str, str]]) -> list[Finding]:
     """Destinations, given as (dest, target), that are one and the same file."""
-    counted = Counter(target for _, target in targets)
+    counted = Counter(target for _dest, target in targets)
     remedy = "Name each destination once"
     return [
         Finding(CRITICAL, dest, "duplicate-destination", f"several scripts have the destination {target}", remedy)

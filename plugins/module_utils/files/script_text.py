@@ -92,7 +92,7 @@ def _text(content: bytes, line_endings: str) -> tuple[bytes, list[str]]:
 
 def parse_shebang(line: str) -> Shebang | None:
     """Reads what stands behind `#!` as the kernel and env do: one interpreter, at most one argument."""
-    path, _, rest = line.replace("\t", " ").strip(" ").partition(" ")
+    path, _space, rest = line.replace("\t", " ").strip(" ").partition(" ")
     rest = rest.strip(" ")
     if not path:
         return None
