@@ -287,6 +287,35 @@ def test_a_temporary_swept_before_it_was_locked_is_made_anew(tmp_path, monkeypat
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_a_temporary_swept_while_it_was_about_to_be_locked_is_made_anew(tmp_path, monkeypatch):
+    real, swept = leftovers._lock, []
+
+    def slow(fd, *, wait):
+        if wait and not swept:
+            swept.append("now")  # the sweep takes the lock itself
+            swept.extend(leftovers.sweep(str(tmp_path)))
+        return real(fd, wait=wait)
+
+    monkeypatch.setattr(leftovers, "_lock", slow)
+    atomic.write(str(tmp_path / "file"), b"new")
+    assert len(swept) == 2
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_the_sweep_never_makes_a_file_unexecutable_by_opening_it_to_write(tmp_path, monkeypatch):
+    real, busy_meanwhile = leftovers._abandoned, []
+
+    def watched(fd, info):
+        busy_meanwhile.extend(busy.open_for_writing(str(path)) for path in tmp_path.iterdir())
+        return real(fd, info)
+
+    monkeypatch.setattr(leftovers, "_abandoned", watched)
+    with atomic.prepare(str(tmp_path / "file"), b"new"):
+        assert leftovers.sweep(str(tmp_path)) == []
+    assert busy_meanwhile == [False]
+
+
 def test_a_pending_file_is_not_open_for_writing(tmp_path):
     with atomic.prepare(str(tmp_path / "file"), b"#!/bin/sh\n", Attributes(mode=0o755)) as pending:
         assert not busy.open_for_writing(pending.path)
