@@ -36,10 +36,10 @@ class Stage:
         for words in self.case.before:
             self.engine.docker(*(word.replace("{project}", self.project) for word in words))
 
-    def set_up(self, definition: Definition) -> None:
+    def set_up(self) -> None:
+        """The project's directory as it is at first; a changed definition is then written over it."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.case.copy_to(self.folder)
-        definition.write(self.folder)
 
     def compose(self, definition: Definition, *words: str) -> str:
         """`docker compose`; returns what it said of its progress."""
@@ -69,27 +69,28 @@ def play(stage: Stage) -> Iterator[str]:
     """The whole story of a case; yields every way in which we and Compose are not the same."""
     case = stage.case
     stage.prepare()
-    stage.set_up(case.first)
+    stage.set_up()
     stage.compose(case.first, "up", "--detach")
     by_compose = stage.look()
     yield from _named("ours after Compose", idle(stage, case.first, by_compose))
     changed_by_compose = None
     if case.changed:
         mark(by_compose)
-        stage.set_up(case.changed)
+        case.changed.write(stage.folder)
         stage.compose(case.changed, "up", "--detach")
         changed_by_compose = stage.look()
     stage.down(case.changed or case.first)
 
-    stage.set_up(case.first)
+    stage.set_up()
     result = stage.ours(case.first)
     yield from _named("ours from nothing", succeeded(result, changed=True))
     by_us = stage.look()
     yield from _named("ours against Compose's", differences(by_compose, by_us))
     yield from _named("Compose after ours", left_alone(stage, case.first, by_us))
-    yield from _named("ours again", idle(stage, case.first, stage.look()))
     if case.changed and changed_by_compose:
         yield from changes(stage, case.changed, by_compose, changed_by_compose)
+    else:
+        yield from _named("ours again", idle(stage, case.first, stage.look()))
     yield from _named("ours removed", removed(stage, case.changed or case.first))
 
 
@@ -97,7 +98,7 @@ def changes(stage: Stage, definition: Definition, first: Observed, wanted: Obser
     """The changed definition, by us: only what has to be is replaced, and the result is Compose's."""
     before = stage.look()
     mark(before)
-    stage.set_up(definition)
+    definition.write(stage.folder)
     yield from _named("ours with the change", succeeded(stage.ours(definition), changed=True))
     after = stage.look()
     needed = necessary(first, wanted)
@@ -121,8 +122,9 @@ def idle(stage: Stage, definition: Definition, before: Observed) -> Iterator[str
     """Ours, where nothing is to be done: reported, and true."""
     result = stage.ours(definition)
     yield from succeeded(result, changed=False)
-    if result.get("drift"):
-        yield f"drift: {result['drift']}"
+    # A container whose service has left is told of, and stays, as with Compose.
+    if drift := [entry for entry in result.get("drift", []) if entry["kind"] != "orphan"]:
+        yield f"drift: {drift}"
     if touched := before.identities().items() ^ stage.look().identities().items():
         yield f"replaced or restarted: {sorted({name for name, _ in touched})}"
 
@@ -149,7 +151,6 @@ def removed(stage: Stage, definition: Definition) -> Iterator[str]:
     for kind, names in (("container", left.containers), ("network", left.networks), ("volume", left.volumes)):
         if names:
             yield f"{kind}s left: {sorted(names)}"
-    yield from succeeded(stage.ours(definition, state="absent", remove_volumes=True), changed=False)
 
 
 def necessary(before: Observed, after: Observed) -> set[str]:

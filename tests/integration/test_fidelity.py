@@ -2,54 +2,57 @@
 """What we bring up is what Compose brings up: every case of tests/corpus, played by both.
 
 The machine's engine with the machine's Compose plays all of them. The newer Compose and Engine 20.10 play those that
-concern them in every run, and all of them in the long one.
+concern them and the telling ones; the whole corpus on these is in tests/faults/test_fidelity_everywhere.py.
 """
 
 from __future__ import annotations
 
-import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from tests.corpus.cases import CASES, Case
-from tests.corpus.play import Stage, play
+from tests.corpus.plays import Plays, selected
 from tests.support.debs import CACHE, unpacked
-from tests.support.engine import Engine, unique
+from tests.support.engine import Engine
 from tests.support.engines import PrivateEngine
 
-# What differs most between versions: conditions, replicas, shared namespaces, networks, volumes, builds.
+# Where versions differ most: conditions, restarts, shared namespaces, networks, volumes, configs, builds.
 TELLING = ("11-", "12-", "21-", "23-", "33-", "37-", "39-", "56-")
 
 
-def cases(always: Iterable[str]) -> list[object]:
-    starts = tuple(always)
-    return [
-        pytest.param(case, id=case.name, marks=() if case.name.startswith(starts) else pytest.mark.long)
-        for case in CASES
-    ]
+Start = Callable[[pytest.FixtureRequest, Engine], Plays]
 
 
-def compare(case: Case, engine: Engine, tmp_path: Path) -> None:
-    project = case.project_name or unique("fid")
-    if not case.runs_on(**versions(engine)):
-        pytest.skip(f"{case.name} needs {dict(case.needs)}, this is {versions(engine)}")
-    try:
-        complaints = list(play(Stage(case, engine, project, tmp_path / "project")))
-        assert not complaints, "\n".join([f"{case.name} is not as with Compose:", *complaints])
-    finally:
-        engine.sweep(project)
+def listed(cases: list[Case]) -> list[object]:
+    return [pytest.param(case, id=case.name) for case in cases]
 
 
-def versions(engine: Engine) -> dict[str, str]:
-    compose = engine.docker("compose", "version", "--short").stdout
-    return {
-        "compose": re.match(r"[\d.]+", compose.strip())[0],  # type: ignore[index]
-        "api": engine.docker("version", "--format", "{{.Server.APIVersion}}").stdout.strip(),
-    }
+def is_telling(case: Case) -> bool:
+    return case.name.startswith(TELLING)
+
+
+def assert_same(plays: Plays, case: Case) -> None:
+    complaints = plays.complaints(case)
+    assert not complaints, "\n".join([f"{case.name} is not as with Compose:", *complaints])
+
+
+@pytest.fixture(scope="module")
+def plays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Starts, at its first call from a test function, the plays of all cases selected for that function."""
+    under_way: dict[str, Plays] = {}
+
+    def start(request: pytest.FixtureRequest, engine: Engine) -> Plays:
+        name = request.node.originalname
+        if name not in under_way:
+            under_way[name] = Plays(engine, selected(request), tmp_path_factory.mktemp(name))
+        return under_way[name]
+
+    yield start
+    for each in under_way.values():
+        each.close()
 
 
 @pytest.fixture(scope="session")
@@ -57,26 +60,33 @@ def newer(engine: Engine, busybox: str) -> Engine:
     """The machine's engine with Debian's newest Compose, and the buildx that this one wants."""
     config = CACHE / "fidelity-newer"
     (config / "cli-plugins").mkdir(parents=True, exist_ok=True)
-    for package in ("docker-compose", "docker-buildx"):
-        folder = {"docker-compose": "compose-newer", "docker-buildx": "buildx-newer"}[package]
+    for package, folder in (("docker-compose", "compose-newer"), ("docker-buildx", "buildx-newer")):
         plugin = unpacked(folder, [package], ["forky"]) / "usr/libexec/docker/cli-plugins" / package
         subprocess.run(["ln", "-sfn", str(plugin), str(config / "cli-plugins" / package)], check=True)
     return replace(engine, env={"DOCKER_CONFIG": str(config)})
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
-def test_same_as_compose(case: Case, engine: Engine, busybox: str, tmp_path: Path) -> None:
-    compare(case, engine, tmp_path)
+@pytest.mark.parametrize("case", listed(CASES))
+def test_same_as_compose(
+    case: Case, plays: Start, request: pytest.FixtureRequest, engine: Engine, busybox: str
+) -> None:
+    assert_same(plays(request, engine), case)
 
 
-@pytest.mark.parametrize("case", cases([*TELLING, *(case.name for case in CASES if "compose" in case.needs)]))
-def test_same_as_a_newer_compose(case: Case, newer: Engine, tmp_path: Path) -> None:
-    compare(case, newer, tmp_path)
+@pytest.mark.parametrize("case", listed([case for case in CASES if is_telling(case) or "compose" in case.needs]))
+def test_same_as_a_newer_compose(case: Case, plays: Start, request: pytest.FixtureRequest, newer: Engine) -> None:
+    assert_same(plays(request, newer), case)
 
 
 @pytest.mark.engine2010
-@pytest.mark.parametrize("case", cases(TELLING))
-def test_same_on_engine_2010(case: Case, engine2010: PrivateEngine, tmp_path: Path) -> None:
-    compare(case, engine2010, tmp_path)
-    left = engine2010.lines("volume", "ls", "-q")
-    assert not left, f"{case.name} left anonymous volumes behind: {left}"
+@pytest.mark.parametrize("case", listed([case for case in CASES if is_telling(case)]))
+def test_same_on_engine_2010(
+    case: Case, plays: Start, request: pytest.FixtureRequest, engine2010: PrivateEngine
+) -> None:
+    assert_same(plays(request, engine2010), case)
+
+
+@pytest.mark.engine2010
+def test_no_anonymous_volume_is_left_behind(engine2010: PrivateEngine) -> None:
+    """Last, on the engine that is ours alone: candidates and what they replaced took their volumes along."""
+    assert engine2010.lines("volume", "ls", "-q") == []

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plays many cases side by side: most of a case is waiting for the engine, so three at once take half the time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.corpus.cases import Case
+from tests.corpus.play import Stage, play
+from tests.support.engine import Engine, unique
+
+AT_ONCE = 3
+
+
+class Plays:
+    """The cases that one test function is to play on one engine, started together, asked for one by one."""
+
+    def __init__(self, engine: Engine, cases: Iterable[Case], folder: Path) -> None:
+        self.versions = versions(engine)
+        self._pool = ThreadPoolExecutor(AT_ONCE)
+        self._plays: dict[str, Future[list[str]]] = {
+            case.name: self._pool.submit(played, case, engine, folder / case.name)
+            for case in cases
+            if case.runs_on(**self.versions)
+        }
+
+    def complaints(self, case: Case) -> list[str]:
+        if case.name not in self._plays:
+            pytest.skip(f"{case.name} needs {dict(case.needs)}, this is {self.versions}")
+        return self._plays[case.name].result()
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+def played(case: Case, engine: Engine, folder: Path) -> list[str]:
+    """Every way in which Compose and we are not the same; whatever happens, nothing of the case is left."""
+    project = case.project_name or unique("fid")
+    try:
+        return list(play(Stage(case, engine, project, folder)))
+    finally:
+        engine.sweep(project)
+
+
+def versions(engine: Engine) -> dict[str, str]:
+    compose = re.match(r"[\d.]+", engine.docker("compose", "version", "--short").stdout.strip())
+    assert compose
+    return {"compose": compose[0], "api": engine.docker("version", "--format", "{{.Server.APIVersion}}").stdout.strip()}
+
+
+def selected(request: pytest.FixtureRequest) -> list[Case]:
+    """The cases that this run of pytest has selected for the test function that asks."""
+    name = request.node.originalname
+    items = [item for item in request.session.items if getattr(item, "originalname", None) == name]
+    return [item.callspec.params["case"] for item in items if item.path == request.node.path]  # type: ignore[attr-defined]
