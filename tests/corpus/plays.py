@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from tests.corpus.play import Stage, play
 from tests.support.engine import Engine, unique
 
 AT_ONCE = 3
+# Where versions differ most: conditions, restarts, shared namespaces, networks, volumes, configs, builds.
+TELLING = ("11-", "12-", "21-", "23-", "33-", "37-", "39-", "56-")
 
 
 class Plays:
@@ -38,6 +40,10 @@ class Plays:
         self._pool.shutdown(cancel_futures=True)
 
 
+# What the fixture `plays` gives.
+Start = Callable[[pytest.FixtureRequest, Engine], Plays]
+
+
 def played(case: Case, engine: Engine, folder: Path) -> list[str]:
     """Every way in which Compose and we are not the same; whatever happens, nothing of the case is left."""
     project = case.project_name or unique("fid")
@@ -58,3 +64,17 @@ def selected(request: pytest.FixtureRequest) -> list[Case]:
     name = request.node.originalname
     items = [item for item in request.session.items if getattr(item, "originalname", None) == name]
     return [item.callspec.params["case"] for item in items if item.path == request.node.path]  # type: ignore[attr-defined]
+
+
+def listed(cases: list[Case]) -> list[object]:
+    return [pytest.param(case, id=case.name) for case in cases]
+
+
+def is_telling(case: Case) -> bool:
+    """Whether every `make test` plays this case on other versions too."""
+    return case.name.startswith(TELLING) or "compose" in case.needs
+
+
+def assert_same(plays: Plays, case: Case) -> None:
+    complaints = plays.complaints(case)
+    assert not complaints, "\n".join([f"{case.name} is not as with Compose:", *complaints])
