@@ -58,6 +58,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             # The module itself says best what is wrong with the arguments.
             return {**result, **self._call(arguments, task_vars)}
         try:
+            if "transfer" in arguments:
+                what = "it is filled in by the action plugin"
+                raise failure("transfer", "invalid-arguments", what, "Leave it out of the task")
             with tempfile.SpooledTemporaryFile(max_size=INLINE, dir=constants.DEFAULT_LOCAL_TMP) as spool:
                 sources = [self._read(entry, arguments, spool) for entry in entries]
                 result.update(self._place(_without_sources(arguments, entries), sources, spool, task_vars))

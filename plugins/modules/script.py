@@ -22,6 +22,7 @@ options:
     description:
       - File on the controller; a relative path is looked for in C(files/) of the role or beside the play, as with
         M(ansible.builtin.copy).
+      - It is not a template; for one, use O(content) with P(ansible.builtin.template#lookup).
       - A file encrypted with Ansible Vault is decrypted.
     type: str
   content:
@@ -93,7 +94,7 @@ options:
       - V(auto) goes by the C(#!) line. The interpreter must exist on the target and be executable; shells check the
         syntax with C(-n), Python compiles the script without leaving a C(.pyc), Node.js checks it. Other languages
         have no check that executes nothing (C(perl -c) runs C(BEGIN) blocks); that is said in RV(findings).
-      - V(none) checks the interpreter only.
+      - V(none) checks nothing, for instance of a script for inside a container, whose interpreter is there only.
       - A list is a command of your own, with V(%s) for the file to check. It must not change anything, because
         check mode runs it too.
     type: raw
@@ -442,6 +443,8 @@ def wanted(module: AnsibleModule) -> tuple[list[Script], list[Content | None]]:
         raise failure("backup_keep", "invalid-arguments", "it is less than 1", "Keep at least one, or set backup=false")
     entries = params["scripts"] if params["scripts"] is not None else [params]
     transfer = params["transfer"]
+    if transfer and len(transfer["sources"]) != len(entries):
+        raise failure("transfer", "invalid-arguments", "it does not belong to these scripts", "Leave transfer out")
     stream = _stream(transfer) if transfer else None
     scripts: list[Script] = []
     contents: list[Content | None] = []

@@ -261,6 +261,7 @@ def test_places_that_cannot_be_written(tmp_path, out):
         for name in ("mount", "full", "mounted"):
             subprocess.run(["umount", out / name], check=True)
     assert [codes(result) for result in played.results] == [[code] for code in expected.values()]
+    assert not any(result["changed"] or result["actions"] for result in played.results)
     assert all(result["msg"].count("\n") == 0 and "Traceback" not in result["msg"] for result in played.results)
     # What only a real write finds out, and what an earlier task would have put right, check mode does not refuse.
     refused = [code for result, code in zip(checked.results, expected.values()) if result.get("failed")]
@@ -329,6 +330,7 @@ WRONG = [
     ({"scripts": [{"content": HELLO, "dest": "/tmp/x"}] * 2}, "several scripts have the destination /tmp/x"),
     ({"scripts": [{"content": HELLO}]}, "missing required arguments: dest"),
     ({"scripts": [{"dest": "/tmp/x"}]}, "there is neither src nor content"),
+    ({"dest": "/tmp/x", "content": HELLO, "transfer": {"sources": []}}, "Leave it out of the task"),
 ]
 
 

@@ -118,6 +118,8 @@ def prepare(
     with explained(dest, "look at the destination"):
         target, old = locate(dest)
         wanted = resolve(dest, attributes, old)
+        if old is not None and locked_by_attribute(target):
+            raise immutable(target)  # before anything is written: the rename would only fail in the end
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     with explained(dest, "write the new file"):
         path, writer, holder = _create(target)
@@ -194,8 +196,6 @@ def locate(dest: str) -> tuple[str, os.stat_result | None]:
         raise failure(dest, "destination-is-directory", "the destination is a directory", "Name a file in dest")
     if not stat.S_ISREG(info.st_mode):
         raise failure(dest, "destination-not-a-file", "the destination is not a regular file", "Correct dest")
-    if locked_by_attribute(target):
-        raise immutable(target)
     return target, info
 
 

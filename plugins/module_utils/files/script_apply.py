@@ -46,8 +46,7 @@ def carry_out(jobs: Sequence[Job], plan: Sequence[Planned], results: dict[str, d
         try:
             for planned in plan:
                 if planned.places or planned.action == "backup":
-                    with report.doing(planned.action, planned.target, planned.reason):
-                        _place_one(planned, pendings, results[planned.step.script.dest])
+                    _place_one(planned, pendings, results[planned.step.script.dest], call)
         finally:
             sync_directories(pending.target for pending in pendings.values())
     for job in jobs:
@@ -84,18 +83,24 @@ def _prepare_all(jobs: Sequence[Job], call: Call, stack: ExitStack) -> dict[str,
     return pendings
 
 
-def _place_one(planned: Planned, pendings: dict[str, Pending], entry: dict[str, Any]) -> None:
+def _place_one(planned: Planned, pendings: dict[str, Pending], entry: dict[str, Any], call: Call) -> None:
     script = planned.step.script
-    if planned.action == "backup":
-        entry["backup_file"] = backups.make(planned.step.target)
-        return
-    entry["changed"] = True
-    if planned.action == ADJUST:
-        with explained(script.dest, "set owner and mode"):
-            apply(planned.step.target, resolve(script.dest, script.attributes, os.stat(planned.step.target)), None)
-    else:
-        pendings[script.dest].commit(sync=False)
-        entry["checksum"] = script.facts.sha256
+    changed = call.report.changed
+    with call.report.doing(planned.action, planned.target, planned.reason):
+        if planned.action == ADJUST:
+            entry["changed"] = True
+            with explained(script.dest, "set owner and mode"):
+                apply(planned.step.target, resolve(script.dest, script.attributes, os.stat(planned.step.target)), None)
+            return
+        try:
+            if planned.action == "backup":
+                entry["backup_file"] = backups.make(planned.step.target)
+            else:
+                pendings[script.dest].commit(sync=False)
+                entry.update(changed=True, checksum=script.facts.sha256)
+        except ShipshapeError:
+            call.report.changed = changed  # a link or rename that fails has changed nothing
+            raise
 
 
 def _verify(script: Script) -> None:

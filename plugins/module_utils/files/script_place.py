@@ -14,7 +14,7 @@ from typing import Any
 from ..report.finding import CRITICAL, INFO, Finding, ShipshapeError, failure
 from .atomic import Attributes, checksum, locate, sweep
 from .attributes import differences, resolve
-from .problems import explained
+from .problems import explained, immutable, locked_by_attribute
 from .script_call import Call, Content, Job
 from .script_plan import (
     ADJUST,
@@ -80,7 +80,7 @@ def _look_at_all(scripts: Sequence[Script], call: Call) -> list[Step]:
     looks = [_try_to_look(script, call) for script in scripts]
     problems = [obstacle for _step, obstacles in looks for obstacle in obstacles]
     steps = [step for step, _obstacles in looks if step is not None]
-    problems = problems or duplicates([(step.script.dest, step.target) for step in steps])
+    problems = problems or duplicates([(step.script.dest, os.path.realpath(step.target)) for step in steps])
     if problems:
         raise ShipshapeError(*problems)
     if call.check:
@@ -123,6 +123,8 @@ def _look(script: Script, call: Call) -> Step:
 def _predict_write(step: Step, call: Call) -> None:
     """Check mode writes nothing, so it asks whether it could."""
     directory = os.path.dirname(step.target)
+    if step.kind == REPLACE and locked_by_attribute(step.target):
+        raise immutable(step.target)
     if not os.path.isdir(directory):
         what = f"there is no directory {directory} yet"
         remedy = "An earlier task must create it: ansible.builtin.file, state=directory"

@@ -112,7 +112,9 @@ def judge(script: Script, find_program: Callable[[Shebang], str | None]) -> tupl
     """The interpreter's path on this machine, and what is to be said about the script before it is placed."""
     facts, dest = script.facts, script.dest
     findings = _about_endings(dest, facts.notes)
-    if "program" in facts.notes:
+    # Who checks otherwise, or not at all, may have a script for a container, or no script.
+    concerned = script.validate == "auto" or script.run is not None
+    if "program" in facts.notes or not concerned:
         return None, findings
     shebang = parse_shebang(facts.shebang) if facts.shebang else None
     if shebang is None:

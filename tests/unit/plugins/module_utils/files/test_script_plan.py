@@ -131,6 +131,13 @@ def test_what_is_said_about_a_script(content, run, endings, findings):
     assert [(finding.severity, finding.code) for finding in found] == findings
 
 
+def test_the_interpreter_concerns_only_who_has_it_checked_or_runs_the_script():
+    facts = inspect(b"#!/no/such\n", "lf")[1]
+    for validate, run, expected in (("auto", None, 1), ("none", None, 0), (("check", "%s"), None, 0), ("none", (), 1)):
+        _, found = judge(Script("/a", facts, Attributes(), validate, run), lambda shebang: None)
+        assert len(found) == expected, (validate, run)
+
+
 def test_difference():
     assert difference(step(CREATE), None, b"new\n")["before"] == ""
     assert difference(step(REPLACE), b"old\n", "ü\n".encode())["after"] == "ü\n"
