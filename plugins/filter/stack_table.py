@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,9 +45,16 @@ def _columns(rows: list[tuple[str, ...]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
+def _value(value: Any) -> str:
+    return "nothing" if value in (None, "") else value if isinstance(value, str) else json.dumps(value)
+
+
 def _difference(drift: Mapping[str, Any]) -> str:
     where = drift.get("container") or drift["service"]
-    return f"drift: {where}: {drift['field']} is {drift.get('found')!r}, wanted {drift.get('wanted')!r}"
+    found, wanted = _value(drift.get("found")), _value(drift.get("wanted"))
+    # A secret that changed is masked on both sides.
+    what = "differs" if found == wanted else f"is {found}, wanted {wanted}"
+    return f"drift: {where}: {drift['field']} {what}"
 
 
 def stack_table(result: Mapping[str, Any]) -> list[str]:

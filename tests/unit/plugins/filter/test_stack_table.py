@@ -26,8 +26,22 @@ def test_a_line_for_each_service_then_every_difference():
         "SERVICE  STATE       CONTAINERS  DRIFT",
         "db       running     1           none",
         "worker   restarting  2           1",
-        "drift: shop-worker-1: image is 'shop:1', wanted 'shop:2'",
+        "drift: shop-worker-1: image is shop:1, wanted shop:2",
     ]
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "text"),
+    [
+        ("***", "***", "differs"),
+        (["sleep", "1"], None, 'is ["sleep", "1"], wanted nothing'),
+        ("", "running", "is nothing, wanted running"),
+        (True, 1, "is true, wanted 1"),
+    ],
+)
+def test_values_are_shown_as_in_a_compose_file(found, wanted, text):
+    drift = {**DRIFT, "found": found, "wanted": wanted}
+    assert stack_table({"services": SERVICES, "drift": [drift]})[-1] == f"drift: shop-worker-1: image {text}"
 
 
 def test_a_difference_without_container_is_named_after_its_service():
