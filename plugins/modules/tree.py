@@ -250,7 +250,7 @@ findings:
       sample: Make sure that the target has what it points to
 """
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.files.manifest import unpack, unpack_contents
 from ansible_collections.shipshape.deploy.plugins.module_utils.files.tree import Request, converge

@@ -125,15 +125,17 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 @pytest.fixture(scope="module")
 def calls(scene: Scene) -> Counter[str]:
-    """How often one undisturbed run makes each of the changing calls."""
+    """How often the busiest thread of one undisturbed run makes each of the changing calls: strace counts by thread."""
     scene.reset()
     log = scene.folder / "strace.log"
     code, out = scene.run("strace", "-f", "-qq", "-o", str(log), "-e", f"trace={','.join(map(optional, CHANGING))}")
     assert code == 0, out
-    names = re.findall(r"^(?:\d+\s+)?(\w+)\(", log.read_text(errors="replace"), re.MULTILINE)
-    counted = Counter(names)
-    assert counted["rename"] > 8
-    return counted
+    made = Counter(re.findall(r"^(\d+)\s+(\w+)\(", log.read_text(errors="replace"), re.MULTILINE))
+    most: Counter[str] = Counter()
+    for (_, name), count in made.items():
+        most[name] = max(most[name], count)
+    assert most["rename"] > 8
+    return most
 
 
 def optional(name: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -18,12 +18,12 @@ from .atomic import Attributes
 from .attributes import resolve as resolve_owner
 from .manifest import Entry, Record, safe, shown
 from .problems import explained
-from .tree_apply import Applier
-from .tree_diff import Differ
 from .tree_look import look
-from .tree_mounts import Run, resolve
 from .tree_plan import Owner, Plan
 from .tree_state import StateDirectory
+
+# Runs a command; gives its exit code and standard output.
+Run = Callable[[Sequence[str]], tuple[int, str]]
 
 _RECORD = "record"
 _PRUNE = "remove backup"
@@ -174,6 +174,8 @@ class _Convergence:
 
     def _apply(self, plan: Plan, before: Record, made: Sequence[str]) -> None:
         self._tell(plan, before)
+        from .tree_apply import Applier  # most runs find nothing to do
+
         applier = Applier(
             self.state, plan, before, self.owner, self.request.rendered, self.request.archive, self.report
         )
@@ -201,6 +203,8 @@ class _Convergence:
         self.report.add(*plan.findings)
         self._tell_files(plan)
         if self.request.diff:
+            from .tree_diff import Differ
+
             self.report.diff = Differ(self.dest, self.request.wanted, before, self.request.rendered).entries(plan)
 
     def _tell_files(self, plan: Plan) -> None:
@@ -219,6 +223,8 @@ class _Convergence:
     def _tell_mounts(self, plan: Plan) -> None:
         changed = [path for action in _CONTENT for path in plan.paths(action)]
         if changed and os.path.isdir(self.dest):
+            from .tree_mounts import resolve
+
             mounts, findings = resolve(self.run, self.dest, self.request.files, self.request.rendered, changed)
             self.report.values["bind_mounts"] = mounts
             self.report.add(*findings)

@@ -9,7 +9,9 @@ import os
 import shutil
 import stat
 import tarfile
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import IO
 
@@ -20,6 +22,11 @@ from .manifest import DIRECTORY, FILE, JUST_MADE, LINK, Record, State, merged, s
 from .problems import explained
 from .tree_plan import ATTRIBUTES, CREATE, Owner, Plan, Step, writes
 from .tree_state import StateDirectory
+
+_THREADS = 8
+# Contents up to this size are handed to the threads whole, at most so many more than there are threads.
+_SMALL = 256 * 1024
+_AHEAD = 32
 
 
 class Applier:
@@ -127,18 +134,33 @@ class Applier:
                 self._prepare_one(step, self.rendered[step.path])
             else:
                 waiting.setdefault(step.entry.content, []).append(step)
-        for digest, content in _members(self.archive):
-            steps = waiting.pop(digest, [])
-            for number, step in enumerate(steps):
-                if number == 0:
-                    self._prepare_one(step, content)
-                    continue
-                with open(self.pending[steps[0].path].path, "rb") as copy:
-                    self._prepare_one(step, copy)
+        # What a file takes is waiting for the disk, and the disk takes many together in the time of a few.
+        with ThreadPoolExecutor(_THREADS) as pool:
+            self._prepare_all(waiting, pool)
         if waiting:
             step = next(iter(waiting.values()))[0]
             message = "its content was not in what the controller sent"
             raise failure(shown(step.path), "archive-incomplete", message, "Run again")
+
+    def _prepare_all(self, waiting: dict[str, list[Step]], pool: ThreadPoolExecutor) -> None:
+        running: deque[Future[None]] = deque()
+        for digest, content in _members(self.archive):
+            steps = waiting.pop(digest, [])
+            entry = steps[0].entry if steps else None
+            if entry is not None and entry.size <= _SMALL:
+                data = content.read()
+                running.extend(pool.submit(self._prepare_one, step, data) for step in steps)
+            else:
+                for number, step in enumerate(steps):
+                    if number == 0:
+                        self._prepare_one(step, content)
+                        continue
+                    with open(self.pending[steps[0].path].path, "rb") as copy:
+                        self._prepare_one(step, copy)
+            while len(running) > _AHEAD:
+                running.popleft().result()
+        for future in running:
+            future.result()
 
     def _prepare_one(self, step: Step, content: bytes | IO[bytes]) -> None:
         assert step.entry is not None
@@ -246,6 +268,7 @@ class Applier:
                 os.chmod(full, step.entry.mode | (made & stat.S_ISGID))
                 self._touched.add(full)
         sync_directories(path for path in self._touched if os.path.isdir(os.path.dirname(path)))
+        self.state.unpark()
         self.state.save(Record({path: self._final(path, states) for path, states in self.plan.record.items()}))
 
     def _final(self, path: str, states: tuple[State, ...]) -> tuple[State, ...]:

@@ -25,9 +25,7 @@ _HIDDEN = "(content not shown)\n"
 class Differ:
     """Reads what is replaced, so it has to be asked before that happens."""
 
-    def __init__(
-        self, dest: str, wanted: Sequence[Entry], before: Record, rendered: Mapping[str, bytes]
-    ) -> None:
+    def __init__(self, dest: str, wanted: Sequence[Entry], before: Record, rendered: Mapping[str, bytes]) -> None:
         self.dest = dest
         self.before = before
         self.rendered = rendered
