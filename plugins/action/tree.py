@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from ansible import constants as C
+from ansible import constants
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.text.converters import to_text
 from ansible.plugins.action import ActionBase
@@ -105,7 +105,7 @@ class ActionModule(ActionBase):
         raise failure(str(options["dest"]), "target-changing", message, "Stop that, then run again")
 
     def _send_contents(self, source: Source, needed: list[int]) -> str:
-        descriptor, path = tempfile.mkstemp(dir=C.DEFAULT_LOCAL_TMP, prefix="shipshape-tree-")
+        descriptor, path = tempfile.mkstemp(dir=constants.DEFAULT_LOCAL_TMP, prefix="shipshape-tree-")
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 pack_archive(source, (source.entries[place] for place in needed), stream)
@@ -117,7 +117,7 @@ class ActionModule(ActionBase):
             os.unlink(path)
 
     def _send(self, content: bytes, name: str) -> str:
-        descriptor, path = tempfile.mkstemp(dir=C.DEFAULT_LOCAL_TMP, prefix="shipshape-tree-")
+        descriptor, path = tempfile.mkstemp(dir=constants.DEFAULT_LOCAL_TMP, prefix="shipshape-tree-")
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(content)

@@ -12,23 +12,24 @@ version_added: 0.1.0
 description:
   - Makes a directory on the target equal to a directory on the controller, with one manifest and one transfer of what
     changed, whatever the number of files. When nothing changed, the manifest is all that is sent.
-  - Every file arrives whole or not at all. All contents are written beside their destinations first, so that a full disk
-    changes nothing; then they are renamed, directories first, then files, then symbolic links, then Compose files, so that
-    a new Compose file never names what is not there yet; removals come last.
-  - A file that was shipped before and is gone from O(src) is removed. What was not shipped (data, uploads, files that the
-    application makes) is never touched. What was shipped is recorded in C(.shipshape/manifest.json) below O(dest).
+  - Every file arrives whole or not at all. All contents are written beside their destinations first, so that a full
+    disk changes nothing; then they are renamed, directories first, then files, then symbolic links, then Compose
+    files, so that a new Compose file never names what is not there yet; removals come last.
+  - A file that was shipped before and is gone from O(src) is removed. What was not shipped (data, uploads, files that
+    the application makes) is never touched. What was shipped is recorded in C(.shipshape/manifest.json) below
+    O(dest).
   - Killed at any instant, the next run finishes the work.
-  - Content that this module did not ship itself (a file that was there before, or was modified on the target) is kept in
-    C(.shipshape/backup) below O(dest) before it is replaced or removed, also without O(backup).
+  - Content that this module did not ship itself (a file that was there before, or was modified on the target) is kept
+    in C(.shipshape/backup) below O(dest) before it is replaced or removed, also without O(backup).
 options:
   src:
     description:
-      - The directory on the controller. A relative path is searched as for M(ansible.builtin.copy), in C(files) of the role
-        or beside the playbook. Whether it ends in a slash makes no difference, its content goes to O(dest).
-      - Modes and symbolic links are kept as they are, empty directories too; hard links become files. Sockets, pipes and
-        devices are skipped with a finding. Files encrypted with Ansible Vault arrive decrypted.
-      - Patterns in a file C(.shipshapeignore) in this directory leave out what they match; they mean what they mean in a
-        C(.gitignore). That file itself and C(.git) are never shipped.
+      - The directory on the controller. A relative path is searched as for M(ansible.builtin.copy), in C(files) of
+        the role or beside the playbook. Whether it ends in a slash makes no difference, its content goes to O(dest).
+      - Modes and symbolic links are kept as they are, empty directories too; hard links become files. Sockets, pipes
+        and devices are skipped with a finding. Files encrypted with Ansible Vault arrive decrypted.
+      - Patterns in a file C(.shipshapeignore) in this directory leave out what they match; they mean what they mean
+        in a C(.gitignore). That file itself and C(.git) are never shipped.
     type: str
     required: true
   dest:
@@ -44,8 +45,8 @@ options:
         service and from C(--env-file). Never shown, not in a diff either, which names variables only.
       - Text, whole numbers and booleans (as V(true) and V(false)) are taken. Null, numbers with a fraction, lists and
         dictionaries are refused, because what Compose would read is not what was meant.
-      - A variable's name begins with a letter or V(_) and goes on with letters, digits, V(_), V(.) or V(-). The last two
-        reach a container, but Compose interpolates no C(${...}) with them.
+      - A variable's name begins with a letter or V(_) and goes on with letters, digits, V(_), V(.) or V(-). The last
+        two reach a container, but Compose interpolates no C(${...}) with them.
       - A file of the same name in O(src) is not shipped.
     type: dict
     default: {}
@@ -74,7 +75,8 @@ options:
     description:
       - Whether to keep everything that is replaced or removed, each run in a directory of its own in
         C(.shipshape/backup) below O(dest).
-      - Off by default, because what was shipped can be shipped again from version control; what was not is kept anyway.
+      - Off by default, because what was shipped can be shipped again from version control; what was not is kept
+        anyway.
     type: bool
     default: false
   backup_keep:
@@ -95,8 +97,8 @@ attributes:
   diff_mode:
     support: full
     details:
-      - Shows text files up to 100 KB. Env files show names of variables only; files named C(.env*) or C(*.env), files that
-        only their owner may read, and files encrypted with Ansible Vault are not shown.
+      - Shows text files up to 100 KB. Env files show names of variables only; files named C(.env*) or C(*.env), files
+        that only their owner may read, and files encrypted with Ansible Vault are not shown.
   platform:
     support: full
     platforms: posix
@@ -154,8 +156,8 @@ dest:
   sample: /srv/shop
 files:
   description:
-    - The files and symbolic links that were, or in check mode would be, touched. Paths are relative to O(dest); bytes that
-      are not UTF-8 are shown as escapes. Directories are in RV(actions).
+    - The files and symbolic links that were, or in check mode would be, touched. Paths are relative to O(dest); bytes
+      that are not UTF-8 are shown as escapes. Directories are in RV(actions).
   returned: always
   type: dict
   contains:
@@ -176,9 +178,9 @@ files:
       sample: [proxy/old.conf]
 bind_mounts:
   description:
-    - "Service: those of the files added, changed or removed that it mounts, directly, by a directory above them, or as a
-      C(configs) or C(secrets) file. A container goes on with the old content of a file that it mounts directly until it is
-      started again."
+    - "Service: those of the files added, changed or removed that it mounts, directly, by a directory above them, or
+      as a C(configs) or C(secrets) file. A container goes on with the old content of a file that it mounts directly
+      until it is started again."
     - Empty when nothing changed, and with an informational finding when C(docker compose config) cannot tell.
   returned: success
   type: dict
@@ -192,8 +194,8 @@ backup_dir:
 actions:
   description:
     - What was done, in this order; in check mode, what would be done.
-    - RV(actions[].action) is one of C(create) (a directory), C(add), C(change), C(set attributes), C(remove), C(record),
-      C(remove backup).
+    - RV(actions[].action) is one of C(create) (a directory), C(add), C(change), C(set attributes), C(remove),
+      C(record), C(remove backup).
   returned: always
   type: list
   elements: dict
@@ -220,10 +222,10 @@ findings:
     - "Codes of warnings: V(special-file-skipped), V(link-leaves-tree), V(left-alone). Of informational ones:
       V(env-file-replaces-source), V(directory-kept), V(bind-mounts-unknown)."
     - "Codes of errors: V(path-in-the-way), V(locked), V(disk-full), V(no-rights), V(read-only), V(invalid-dest),
-      V(dest-not-a-directory), V(dangling-link), V(state-directory-blocked), V(manifest-unreadable), V(source-missing),
-      V(source-unreadable), V(source-changed), V(vault-locked), V(env-file-name), V(env-name-invalid), V(env-value-missing),
-      V(env-value-ambiguous), V(env-value-not-text), V(archive-incomplete), V(archive-damaged), V(content-corrupt) and
-      others that the file system gives reason to."
+      V(dest-not-a-directory), V(dangling-link), V(state-directory-blocked), V(manifest-unreadable),
+      V(source-missing), V(source-unreadable), V(source-changed), V(vault-locked), V(env-file-name),
+      V(env-name-invalid), V(env-value-missing), V(env-value-ambiguous), V(env-value-not-text), V(archive-incomplete),
+      V(archive-damaged), V(content-corrupt) and others that the file system gives reason to."
   returned: always
   type: list
   elements: dict
@@ -250,10 +252,12 @@ findings:
       sample: Make sure that the target has what it points to
 """
 
+from collections.abc import Sequence
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.files.manifest import unpack, unpack_contents
-from ansible_collections.shipshape.deploy.plugins.module_utils.files.tree import Request, converge
+from ansible_collections.shipshape.deploy.plugins.module_utils.files.tree import Request, Run, converge
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError, failure
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
 
@@ -277,7 +281,7 @@ ARGUMENTS = {
 }
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     report = Report()
     try:
@@ -289,7 +293,7 @@ def main():
     module.exit_json(**report.as_dict())
 
 
-def _request(module):
+def _request(module: AnsibleModule) -> Request:
     options = module.params
     manifest = options["_manifest"]
     if options["_manifest_file"]:
@@ -317,10 +321,10 @@ def _request(module):
     )
 
 
-def _runner(module):
+def _runner(module: AnsibleModule) -> Run:
     """Runs `docker ...`; exit code 127 where there is none."""
 
-    def run(words):
+    def run(words: Sequence[str]) -> tuple[int, str]:
         docker = module.get_bin_path(words[0])
         if docker is None:
             return 127, ""

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..report.finding import INFO, Action, Finding, failure
 from ..report.result import Report
@@ -21,6 +22,9 @@ from .problems import explained
 from .tree_look import look
 from .tree_plan import Owner, Plan
 from .tree_state import StateDirectory
+
+if TYPE_CHECKING:
+    from .tree_diff import Differ
 
 # Runs a command; gives its exit code and standard output.
 Run = Callable[[Sequence[str]], tuple[int, str]]
@@ -203,9 +207,12 @@ class _Convergence:
         self.report.add(*plan.findings)
         self._tell_files(plan)
         if self.request.diff:
-            from .tree_diff import Differ
+            self.report.diff = self._differ(before).entries(plan)
 
-            self.report.diff = Differ(self.dest, self.request.wanted, before, self.request.rendered).entries(plan)
+    def _differ(self, before: Record) -> Differ:
+        from .tree_diff import Differ
+
+        return Differ(self.dest, self.request.wanted, before, self.owner, self.request.rendered)
 
     def _tell_files(self, plan: Plan) -> None:
         """What has been done of the plan, or in check mode would be."""

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .envfile import differences, is_rendered
-from .manifest import DIRECTORY, FILE, LINK, Entry, Record, is_env_name, shown
+from .manifest import FILE, LINK, Entry, Record, is_env_name, shown
 from .problems import explained
 from .tree_look import MISSING, Found
-from .tree_plan import REMOVE, Plan, Step, writes
+from .tree_plan import REMOVE, Owner, Plan, Step, writes
 
 # The key under which an entry says which place in the manifest its `after` has; the action plugin takes it out.
 SOURCE = "_source"
@@ -25,10 +25,13 @@ _HIDDEN = "(content not shown)\n"
 class Differ:
     """Reads what is replaced, so it has to be asked before that happens."""
 
-    def __init__(self, dest: str, wanted: Sequence[Entry], before: Record, rendered: Mapping[str, bytes]) -> None:
+    def __init__(
+        self, dest: str, wanted: Sequence[Entry], before: Record, owner: Owner, rendered: Mapping[str, bytes]
+    ) -> None:
         self.dest = dest
         self.before = before
         self.rendered = rendered
+        self.owner = owner
         self.places = {entry.path: place for place, entry in enumerate(wanted)}
         self.room = _MOST
 
@@ -39,7 +42,7 @@ class Differ:
         full = shown(os.path.join(self.dest, step.path))
         head = {"before_header": full, "after_header": full}
         if not writes(step) and not (step.action == REMOVE and step.found.kind == FILE):
-            return {**head, "before": _outline(step.found), "after": _outline_wanted(step)}
+            return {**head, "before": _outline(step.found), "after": self._wanted(step)}
         if step.path in self.rendered:
             return {**head, **self._rendered(step)}
         private = step.entry.private if step.entry is not None else is_env_name(step.path)
@@ -74,6 +77,17 @@ class Differ:
         self.room -= found.size
         return as_text(self._read(path))
 
+    def _wanted(self, step: Step) -> str:
+        entry, found = step.entry, step.found
+        if entry is None:
+            return "absent\n"
+        uid = found.uid if self.owner.uid is None else self.owner.uid
+        gid = found.gid if self.owner.gid is None else self.owner.gid
+        ownership = _ownership(uid, gid) if uid >= 0 and gid >= 0 else ""
+        if entry.kind == LINK:
+            return f"link to {shown(entry.content)}\n{ownership}"
+        return f"{entry.kind}, mode {entry.mode:04o}\n{ownership}"
+
     def _read(self, path: str) -> bytes:
         full = os.path.join(self.dest, path)
         with explained(full, "read it for the diff"), open(full, "rb") as stream:
@@ -94,18 +108,9 @@ def _outline(found: Found) -> str:
     if found.kind == MISSING:
         return "absent\n"
     if found.kind == LINK:
-        return f"link to {shown(found.content)}\n{_ownership(found)}"
-    return f"{found.kind}, mode {found.mode:04o}\n{_ownership(found)}"
+        return f"link to {shown(found.content)}\n{_ownership(found.uid, found.gid)}"
+    return f"{found.kind}, mode {found.mode:04o}\n{_ownership(found.uid, found.gid)}"
 
 
-def _ownership(found: Found) -> str:
-    return f"owner {found.uid}, group {found.gid}\n"
-
-
-def _outline_wanted(step: Step) -> str:
-    entry: Entry | None = step.entry
-    if entry is None:
-        return "absent\n"
-    if entry.kind == LINK:
-        return f"link to {shown(entry.content)}\n"
-    return f"{'directory' if entry.kind == DIRECTORY else 'file'}, mode {entry.mode:04o}\n"
+def _ownership(uid: int, gid: int) -> str:
+    return f"owner {uid}, group {gid}\n"
