@@ -122,6 +122,7 @@ judge_containers() {
         $1 == 1 { before[$4] = $5 " " $6; next }
         {
             service = $2; name = substr($3, 2); id = $4; restarts = $5; started = $6; state = $7; code = $8; health = $9
+            if (state == "created") { waiting[service] = name; next }
             seen[service] = 1
             if (state == "exited" && code == 0 && $10 == "no") verdict("ok", "ran once and ended well")
             else if (state == "exited" || state == "dead") verdict("down", state " with code " code)
@@ -133,7 +134,14 @@ judge_containers() {
             else verdict("ok", "")
         }
         END {
-            name = state = health = ""; restarts = 0
+            name = health = ""; restarts = 0
+            for (service in waiting) {
+                name = waiting[service]; state = "created"
+                if (service in seen) verdict("degraded", "was made to replace another and never started")
+                else verdict("down", "was never started")
+                seen[service] = 1
+            }
+            name = state = ""
             count = split(required, names, " ")
             for (i = 1; i <= count; i++) if (!(names[i] in seen)) { service = names[i]; verdict("down", "has no container") }
         }'
