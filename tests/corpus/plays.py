@@ -16,7 +16,7 @@ from tests.support.engine import Engine, unique
 
 AT_ONCE = 3
 # Where versions differ most: conditions, restarts, shared namespaces, networks, volumes, configs, builds.
-TELLING = ("11-", "12-", "21-", "23-", "33-", "37-", "39-", "56-")
+TELLING = ("11-", "12-", "21-", "23-", "33-", "37-", "39-", "56-", "59-")
 
 
 class Plays:

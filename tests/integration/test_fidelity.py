@@ -7,11 +7,14 @@ concern them and the telling ones; the whole corpus on these is in tests/faults/
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.corpus.cases import CASES, Case
+from tests.corpus.play import Stage
 from tests.corpus.plays import Start, assert_same, is_telling, listed
-from tests.support.engine import Engine
+from tests.support.engine import Engine, unique
 from tests.support.engines import PrivateEngine
 
 pytest_plugins = ["tests.corpus.fixtures"]
@@ -39,6 +42,20 @@ def test_same_on_engine_2010(
 
 
 @pytest.mark.engine2010
-def test_no_anonymous_volume_is_left_behind(engine2010: PrivateEngine) -> None:
-    """Last, on the engine that is ours alone: candidates and what they replaced took their volumes along."""
-    assert engine2010.lines("volume", "ls", "-q") == []
+def test_a_replacement_leaves_no_volume_behind(engine2010: PrivateEngine, tmp_path: Path) -> None:
+    """On the engine that is ours alone: as many volumes as before, and with the project they are gone."""
+    case = next(case for case in CASES if case.name.startswith("33-"))
+    stage = Stage(case, engine2010, unique("fid"), tmp_path / "project")
+    before = set(engine2010.lines("volume", "ls", "-q"))
+    try:
+        stage.set_up()
+        stage.ours(case.first)
+        first = set(engine2010.lines("volume", "ls", "-q"))
+        assert case.changed
+        case.changed.write(stage.folder)
+        stage.ours(case.changed)
+        assert set(engine2010.lines("volume", "ls", "-q")) == first
+        stage.ours(case.changed, state="absent", remove_volumes=True)
+        assert set(engine2010.lines("volume", "ls", "-q")) == before
+    finally:
+        engine2010.sweep(stage.project)
