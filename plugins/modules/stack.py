@@ -250,6 +250,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments 
     LOOK_OPTIONS,
     PROJECT_OPTIONS,
     PROJECT_RULES,
+    invocation,
     open_stack,
     wanted_look,
 )
@@ -310,8 +311,8 @@ def main() -> None:
         else:
             stack.take_down(options["state"], order)
     except ShipshapeError as error:
-        module.fail_json(**report.failed(error))
-    module.exit_json(**report.as_dict())
+        module.fail_json(invocation=invocation(module.params), **report.failed(error))
+    module.exit_json(invocation=invocation(module.params), **report.as_dict())
 
 
 if __name__ == "__main__":

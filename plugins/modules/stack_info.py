@@ -106,6 +106,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments 
     LOOK_OPTIONS,
     PROJECT_OPTIONS,
     PROJECT_RULES,
+    invocation,
     open_stack,
     wanted_look,
 )
@@ -122,9 +123,9 @@ def main() -> None:
     try:
         open_stack(module, report).look_only(Order(check=True, wanted=wanted_look(module.params)))
     except ShipshapeError as error:
-        module.fail_json(**report.failed(error))
+        module.fail_json(invocation=invocation(module.params), **report.failed(error))
     report.diff = None
-    module.exit_json(**report.as_dict())
+    module.exit_json(invocation=invocation(module.params), **report.as_dict())
 
 
 if __name__ == "__main__":

@@ -102,6 +102,14 @@ PROJECT_RULES: dict[str, Any] = {
 }
 
 
+def invocation(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as a result may show them: an inline project can hold secrets anywhere, so it is not repeated."""
+    shown = dict(options)
+    if shown.get("definition") is not None:
+        shown["definition"] = "not shown, for it may hold secrets"
+    return {"module_args": shown}
+
+
 def open_stack(module: Any, report: Report) -> Stack:
     """The stack that `module`'s options (an AnsibleModule with the options above) speak of."""
 

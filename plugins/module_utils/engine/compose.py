@@ -131,7 +131,7 @@ class Compose:
         self._call("pull", "--quiet", *services, host=host)
 
     def build(self, host: str, services: Sequence[str]) -> None:
-        self._call("build", "--quiet", *services, host=host)
+        self._call("build", *services, host=host)
 
     def create(self, host: str, services: Sequence[str]) -> None:
         """Creates what `host` (a view) does not show. Images are there already: nothing is built or pulled here."""

@@ -9,6 +9,7 @@ is still reported, in Compose's own words.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -33,15 +34,44 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "compose-plugin-missing",
         "Install the Compose v2 plugin on the target (role shipshape.deploy.engine does)",
     ),
+    (
+        r"pull access denied|repository does not exist|manifest unknown|not found: manifest|No such image",
+        "image-not-found",
+        "Check name and tag, push it, or log in to its registry",
+    ),
+    (
+        r"unauthorized|authentication required|denied: requested access",
+        "registry-login-required",
+        "Log in to the registry on the target",
+    ),
+    (
+        r"no such host|connection refused|i/o timeout|Client\.Timeout|network is unreachable|TLS handshake",
+        "registry-unreachable",
+        "Check the way to the registry, or put the image on the target (docker load, build)",
+    ),
+    (
+        r"requires buildx",
+        "buildx-too-old",
+        "Install the buildx that it asks for on the target, or build elsewhere and push the image",
+    ),
+    (
+        r"^failed to solve|^unable to prepare context|failed to build|did not complete successfully: exit",
+        "build-failed",
+        "Read the build's last lines below and mend the Dockerfile",
+    ),
     (r"no configuration file provided", "compose-file-missing", "Check `project_src` and `files`"),
     (
-        r"no such file or directory|env file .* not found|couldn't find env file",
+        r"no such file or directory|env file .* not found|[Cc]ouldn't find env file|bind source path does not exist",
         "compose-file-missing",
         "Bring the file there, or mark it `required: false`",
     ),
-    (r"required variable \S+ is missing a value", "variable-required", "Set it in an env file or the environment"),
     (
-        r"in variable name|unterminated quoted value",
+        r"required variable \S+ is missing a value|environment variable \S+ required by",
+        "variable-required",
+        "Set it in an env file or the environment",
+    ),
+    (
+        r"in variable name|unterminated quoted value|key cannot contain",
         "env-file-invalid",
         "Mend that line of the env file: NAME=value, quotes closed",
     ),
@@ -63,9 +93,9 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     ),
     (r"dependency cycle|cycle found", "dependency-cycle", "Break the circle of depends_on"),
     (
-        r"undefined (network|volume|config|secret)|refers to undefined",
+        r"undefined (network|volume|config|secret)|refers to undefined|declared as external, but could not be found",
         "reference-undefined",
-        "Define it at the top level",
+        "Define it at the top level; one that is external must exist on the engine",
     ),
     (
         r"project name must not be empty|invalid project name",
@@ -73,34 +103,18 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "Set project_name, or `name:` in the Compose file; lower-case letters, digits, - and _",
     ),
     (
-        r"Additional propert|must be a|is not allowed|invalid compose project|validating |[Uu]nsupported|has neither",
+        (
+            r"Additional propert|must be a|is not allowed|invalid compose project|validating |[Uu]nsupported|"
+            r"has neither|empty compose file|unmarshal errors|failed to parse|Invalid hostPort|decoding |cannot extend|mapping key|"
+            r"invalid "
+        ),
         "compose-file-invalid",
         "Mend the key that is named",
-    ),
-    (
-        r"pull access denied|repository does not exist|manifest unknown|not found: manifest|No such image",
-        "image-not-found",
-        "Check name and tag, push it, or log in to its registry",
-    ),
-    (
-        r"unauthorized|authentication required|denied: requested access",
-        "registry-login-required",
-        "Log in to the registry on the target",
-    ),
-    (
-        r"no such host|connection refused|i/o timeout|Client\.Timeout|network is unreachable|TLS handshake",
-        "registry-unreachable",
-        "Check the way to the registry, or put the image on the target (docker load, build)",
     ),
     (
         r"no space left on device",
         "disk-full",
         "Free space on the engine's data root (docker system df), then run this again",
-    ),
-    (
-        r"failed to solve|failed to build|exit code: \d+|did not complete successfully: exit",
-        "build-failed",
-        "Read the build's last lines below and mend the Dockerfile",
     ),
 )
 
@@ -112,7 +126,7 @@ def lines(err: str) -> tuple[list[str], list[str]]:
     for line in (text.strip() for text in err.splitlines()):
         logged = _LOG_LINE.match(line) or _PLAIN_WARNING.match(line)
         if logged:
-            text = re.sub(r"\\(.)", r"\1", logged["text"])
+            text = _unquoted(logged["text"])
             if logged.groupdict().get("level", "warning") in ("warning", "info", "debug"):
                 warned.append(text)
             else:
@@ -120,6 +134,15 @@ def lines(err: str) -> tuple[list[str], list[str]]:
         elif line:
             rest.append(line)
     return warned, rest
+
+
+def _unquoted(text: str) -> str:
+    """A logged text without its escapes, on one line."""
+    try:
+        said = str(json.loads(f'"{text}"'))
+    except ValueError:
+        said = text.replace('\\"', '"')
+    return " ".join(said.split())
 
 
 def warnings(err: str, subject: str) -> list[Finding]:
@@ -152,6 +175,9 @@ def explained(subject: str, arguments: Sequence[str], out: str, err: str) -> Shi
     return ShipshapeError(Finding(CRITICAL, subject, code, f"{doing}{said}", remedy), logs=logs)
 
 
+_BEGINNINGS = ("validating ", "failed to ", "yaml: ", "decoding failed")
+
+
 def decisive(rest: Sequence[str]) -> str:
     """The line that says why: the engine's own answer where there is one, else the last, with its continuation."""
     for line in reversed(rest):
@@ -167,5 +193,5 @@ def decisive(rest: Sequence[str]) -> str:
         if quoting:
             return quoting[0]
     # Compose's schema errors stand on several lines: "validating FILE: services.web ...".
-    start = next((at for at, line in enumerate(rest) if line.startswith(("validating ", "failed to "))), len(rest) - 1)
+    start = next((at for at, line in enumerate(rest) if line.startswith(_BEGINNINGS)), len(rest) - 1)
     return " ".join(rest[start : start + 3])

@@ -57,7 +57,7 @@ class Endpoint:
         directory = os.environ.get("DOCKER_CERT_PATH")
         files = {"ca": options.get("ca_path"), "cert": options.get("client_cert"), "key": options.get("client_key")}
         if directory and (options.get("tls") or options.get("validate_certs")):
-            files = {name: path or os.path.join(directory, f"{name}.pem") for name, path in files.items()}
+            files = {name: path or _in(directory, f"{name}.pem", options) for name, path in files.items()}
         return cls(
             host=options.get("docker_host") or DEFAULT_HOST,
             tls=bool(options.get("tls") or options.get("validate_certs")),
@@ -84,6 +84,14 @@ class Endpoint:
         )
 
 
+def _in(directory: str, name: str, options: Mapping[str, Any]) -> str | None:
+    """A file of DOCKER_CERT_PATH. As with the Docker CLI one that is not there is done without, unless the engine's
+    certificate is to be checked, which takes the authority's."""
+    path = os.path.join(directory, name)
+    needed = name == "ca.pem" and options.get("validate_certs")
+    return path if needed or os.path.exists(path) else None
+
+
 def _open_unix(path: str, timeout: float) -> socket.socket:
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     stream.settimeout(timeout)
@@ -103,6 +111,10 @@ def _open_tcp(endpoint: Endpoint) -> socket.socket:
     )
     if not tls:
         return stream
+    for path in (endpoint.ca, endpoint.cert, endpoint.key):
+        if path and not os.path.exists(path):
+            remedy = "Check ca_path, client_cert, client_key and DOCKER_CERT_PATH"
+            raise failure("engine", "tls-file-missing", f"{path} does not exist", remedy)
     context = ssl.create_default_context(cafile=endpoint.ca)
     if not endpoint.verify:
         context.check_hostname = False
@@ -149,6 +161,7 @@ class Connection:
     _local: threading.local = field(default_factory=threading.local, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _sdk: Any = field(default=None, repr=False)
+    _tunnel: Any = field(default=None, repr=False)
     _version: str | None = None
 
     def __post_init__(self) -> None:
@@ -219,19 +232,28 @@ class Connection:
             if self._sdk is None:
                 try:
                     import docker
-                    from docker.tls import TLSConfig
                 except ImportError as error:
                     raise _missing_sdk() from error
 
-                at = self.endpoint
-                tls: Any = False
-                if at.tls:
-                    pair = (at.cert, at.key) if at.cert and at.key else None
-                    tls = TLSConfig(client_cert=pair, ca_cert=at.ca, verify=at.verify)
                 self._sdk = docker.APIClient(
-                    base_url=at.host, version=self.api_version, timeout=at.timeout, tls=tls, use_ssh_client=True
+                    base_url=self.local_address(), version=self.api_version, timeout=self.endpoint.timeout
                 )
             return self._sdk
+
+    def local_address(self) -> str:
+        """The engine as a socket on this machine, for those who need one: Compose, and the SDK (which wants a library
+        of its own for SSH). For an engine elsewhere that is a tunnel, which lives as long as this process."""
+        if self.local:
+            return self.endpoint.host
+        if self._tunnel is None:
+            import atexit
+
+            from .view import Tunnel
+
+            self._tunnel = Tunnel(self).__enter__()
+            atexit.register(self._tunnel.__exit__)
+        address: str = self._tunnel.address
+        return address
 
     def unreachable(self, error: BaseException) -> Exception:
         """The finding for an engine that cannot be reached: says which of the usual causes it is."""

@@ -23,6 +23,7 @@ from .connection import Connection
 from .drift import RENAME, RESUME, WATCH, may_complete
 from .injection import Injector, written_at_creation
 from .lifecycle import Lifecycle
+from .look import mark_done
 from .model import COMPLETED, HEALTHY, Dependency, Service
 from .plan import REMOVE, RESTART, Plan, ServicePlan, Step
 from .replace import Hands, best_effort, replace_all
@@ -49,6 +50,7 @@ class _Progress:
     """What the others need to know of a service: its containers once they are started, or that it failed."""
 
     started: threading.Event = field(default_factory=threading.Event)
+    finished: threading.Event = field(default_factory=threading.Event)
     containers: list[tuple[str, str]] = field(default_factory=list)  # (id, name)
     failed: bool = False
 
@@ -98,20 +100,36 @@ class Converger:
     def _job(self, entry: ServicePlan) -> None:
         progress = self._progress[entry.service.name]
         try:
-            self._await_dependencies(entry)
-            self._carry_out(entry, progress)
-        except DependencyFailedError:
-            progress.failed = True
-            self._discard(entry)
-        except ShipshapeError as error:
-            if entry.service.name in self._patience.optional:
-                self._report.warn(error)
+            if self._may_begin(entry):
+                self._carry_out(entry, progress)
             else:
                 progress.failed = True
-                with self._lock:
-                    self._errors.append(error)
+        except ShipshapeError as error:
+            progress.failed = not self._tolerated(entry, error)
         finally:
             progress.started.set()
+            progress.finished.set()
+
+    def _may_begin(self, entry: ServicePlan) -> bool:
+        """Waits for what the service depends on; when that fails, what was created for the service goes again."""
+        try:
+            self._await_dependencies(entry)
+        except DependencyFailedError:
+            self._discard(entry)
+            return False
+        except ShipshapeError:
+            self._discard(entry)
+            raise
+        return True
+
+    def _tolerated(self, entry: ServicePlan, error: ShipshapeError) -> bool:
+        """Takes an error down; whether the others may go on as if it had not happened."""
+        if entry.service.name in self._patience.optional:
+            self._report.warn(error)
+            return True
+        with self._lock:
+            self._errors.append(error)
+        return False
 
     def _carry_out(self, entry: ServicePlan, progress: _Progress) -> None:
         service = entry.service
@@ -130,7 +148,11 @@ class Converger:
 
     def _until_stable(self, service: Service, watched: Sequence[Watched]) -> None:
         window = self._patience.stability if service.update.monitor is None else service.update.monitor
-        until_stable(self._connection, watched, window, self._patience.wait_timeout, self._patience.restarts_allowed)
+        patience = self._patience
+        ended = until_stable(self._connection, watched, window, patience.wait_timeout, patience.restarts_allowed)
+        for container in ended:
+            if not service.one_shot:  # what somebody waits for is known to end
+                mark_done(self._connection, container)
 
     def _put_right(self, service: Service, step: Step) -> Watched | None:
         """Starts, restarts, resumes, renames or merely watches a container that stays."""
@@ -209,10 +231,15 @@ class Converger:
         deadline = time.monotonic() + self._patience.wait_timeout
         for container_id, name in progress.containers:
             problem = self._unmet(wish, container_id, deadline, progress)
+            if problem and self._touched(wish.service):
+                progress.finished.wait()  # whoever watches it has the better words for what went wrong
             if problem and progress.failed and wish.required:
-                raise DependencyFailedError(wish.service)  # it is reported where it failed
+                raise DependencyFailedError(wish.service)
             if problem and wish.service not in self._patience.optional:
                 self._dependency_problem(service, wish, name, problem)
+
+    def _touched(self, service: str) -> bool:
+        return any(entry.steps for entry in self._plan.services if entry.service.name == service)
 
     def _unmet(self, wish: Dependency, container_id: str, deadline: float, progress: _Progress) -> str:
         """Waits for one container to meet the condition; says why it did not, or ''."""

@@ -83,7 +83,7 @@ def container_drift(
         *content_drift(service, container, look),
         *runtime_drift(project, service, container),
         *filesystem_drift(service, container, look),
-        *state_drift(service, container, look.taken),
+        *state_drift(service, container, look.taken, container.id in look.done),
     ]
 
 
@@ -208,10 +208,10 @@ def filesystem_drift(service: Service, container: Observed, look: Look) -> list[
     ]
 
 
-def state_drift(service: Service, container: Observed, now: float) -> list[Drift]:
-    """Whether it runs, or has done what it was there to do. `now` in seconds since the epoch."""
+def state_drift(service: Service, container: Observed, now: float = 0.0, done: bool = False) -> list[Drift]:
+    """Whether it runs, or has done what it was there to do. `now` in seconds since the epoch; `done`: see completed."""
     status = container.status
-    if completed(service, container):
+    if completed(service, container, done):
         return []
     health = (container.state.get("Health") or {}).get("Status")
     if status == "running":
@@ -238,9 +238,10 @@ def may_complete(service: Service, container: Observed) -> bool:
     return service.one_shot or not (service.serves or container.restarts or container.has_healthcheck)
 
 
-def completed(service: Service, container: Observed) -> bool:
-    ended = container.status == "exited" and container.state.get("ExitCode") == 0
-    return ended and may_complete(service, container)
+def completed(service: Service, container: Observed, done: bool) -> bool:
+    """A container that has done what it was there to do. `done`: it was seen to end by itself (Look.done); without that
+    only one whose end somebody waits for counts, for a worker that somebody stopped politely ends with 0 as well."""
+    return container.ended_well and may_complete(service, container) and (service.one_shot or done)
 
 
 def _state(service: Service, container: Observed, wanted: str, found: str, action: str) -> Drift:

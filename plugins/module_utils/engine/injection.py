@@ -54,7 +54,7 @@ def contents(project: Project, service: Service, environment: Callable[[], Mappi
         for use in service.definition.get(section) or []:
             text = _text(service, section, use["source"], entries.get(use["source"]) or {}, environment)
             if text:
-                found.append(_content(use, directory, text))
+                found.append(_content(service, use, directory, text))
     return found
 
 
@@ -81,16 +81,24 @@ def _text(
     return known[variable]
 
 
-def _content(use: Mapping[str, Any], directory: str, text: str) -> Content:
+def _content(service: Service, use: Mapping[str, Any], directory: str, text: str) -> Content:
     target = use.get("target") or use["source"]
     mode = use.get("mode")
     return Content(
         target=target if target.startswith("/") else directory + target,
         data=text.encode("utf-8", "surrogateescape"),
-        mode=0o444 if mode is None else int(mode, 8) if isinstance(mode, str) else int(mode),
-        uid=str(use.get("uid") or ""),
-        gid=str(use.get("gid") or ""),
+        mode=0o444 if mode is None else mode if isinstance(mode, int) else _number(service, use, "mode", 8),
+        uid=str(_number(service, use, "uid") if use.get("uid") else ""),
+        gid=str(_number(service, use, "gid") if use.get("gid") else ""),
     )
+
+
+def _number(service: Service, use: Mapping[str, Any], key: str, base: int = 10) -> int:
+    try:
+        return int(str(use[key]), base)
+    except ValueError:
+        what = f"{use['source']} is to be written with {key} {use[key]!r}, which is not a number"
+        raise failure(service.name, "compose-file-invalid", what, f"Give {key} as a number") from None
 
 
 def written_at_creation(labels: Mapping[str, str]) -> bool:

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import calendar
+import io
 import json
 import re
+import tarfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +33,7 @@ LABEL_REPLACE = "com.docker.compose.replace"
 # More threads than this gain nothing: the engine answers an inspect in less time than a thread takes to be scheduled.
 _READERS = 4
 # A recreate that plain Compose did not finish leaves its new container under such a name.
+_DONE = "/.shipshape-done"
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 _COMPOSE_TEMPORARY = re.compile(r"^[0-9a-f]{12}_(?P<name>.+)$")
 
@@ -80,6 +84,14 @@ class Observed:
     @property
     def restart_count(self) -> int:
         return int(self.raw.get("RestartCount", 0))
+
+    @property
+    def ended_well(self) -> bool:
+        return self.status == "exited" and self.state.get("ExitCode") == 0
+
+    @property
+    def finished_at(self) -> str:
+        return str(self.state.get("FinishedAt", ""))
 
     @property
     def started(self) -> float:
@@ -136,6 +148,7 @@ class Look:
     inside: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)  # by container and target
     changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # watched paths that changed, by container
     baked: Mapping[str, tuple[BakedState, ...]] = field(default_factory=dict)  # by container
+    done: frozenset[str] = frozenset()  # containers that were seen to end by themselves, with exit code 0
     taken: float = 0.0  # when, in seconds since the epoch
 
     def of(self, service: str) -> list[Observed]:
@@ -194,8 +207,31 @@ def look(connection: Connection, project: Project, wanted: Wanted = Wanted()) ->
             files=_files(project, found) if local else {},
             inside=_inside(project, found) if local else {},
             **_layers(connection, found, wanted),
+            done=frozenset(at.id for at in found if at.ended_well and is_done(connection, at)),
             taken=time.time(),
         )
+
+
+def is_done(connection: Connection, container: Observed) -> bool:
+    """Whether this very end of the container was seen to be its own doing (see mark_done)."""
+    try:
+        archive = connection.get_bytes(f"/containers/{container.id}/archive", path=_DONE)
+    except EngineRefusedError:
+        return False
+    return container.finished_at.encode() in archive
+
+
+def mark_done(connection: Connection, container: Observed) -> None:
+    """Remembers in the container itself that it ended by itself, and when. Where nothing can be written (a read-only
+    root) it counts as stopped at the next look, and is started again, as Compose would."""
+    text = container.finished_at.encode()
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        entry = tarfile.TarInfo(_DONE.lstrip("/"))
+        entry.size, entry.mode = len(text), 0o444
+        archive.addfile(entry, io.BytesIO(text))
+    with suppress(EngineRefusedError):
+        connection.put(f"/containers/{container.id}/archive", stream.getvalue(), path="/")
 
 
 def _files(project: Project, found: Iterable[Observed]) -> dict[str, dict[str, MountedFile]]:

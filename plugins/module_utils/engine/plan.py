@@ -223,8 +223,11 @@ def _service_plan(
     """(plan, drift, removals, successors that are of no use) of one service."""
     found = {at.id: container_drift(project, service, at, look, hashes) for at in group.standing}
     forced = _forced(service, wishes, before)
-    # Those that must be replaced anyway are the ones to give up when there are too many, then the highest numbers.
-    ranked = sorted(group.standing, key=lambda at: (any(d.action == RECREATE for d in found[at.id]), at.number))
+    # When there are too many, those go first that must be replaced anyway, then those that do not run, then the newest.
+    ranked = sorted(
+        group.standing,
+        key=lambda at: (any(d.action == RECREATE for d in found[at.id]), bool(found[at.id]), at.number),
+    )
     kept = sorted(ranked[: service.scale], key=lambda at: at.number)
     given_up = ranked[service.scale :]
     drift = [entry for at in kept for entry in found[at.id]] + [surplus(service, at) for at in given_up]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,6 +25,7 @@ from .plan import Plan, ServicePlan, Wishes, plan, reused
 from .summary import diff, services_summary
 from .view_rules import Place, Scene
 
+_FULL_ID = re.compile(r"\b[0-9a-f]{64}\b")
 _NOT_THERE = "it is not on the engine"
 
 
@@ -97,7 +99,7 @@ class Stack:
     def _prove(self, project: Project, order: Order) -> None:
         """Looks once more, at everything: what was done must have ended the differences that it was done for."""
         seen = look(self._connection, project, order.wanted)
-        self._report.values["services"] = services_summary(project, seen.containers)
+        self._report.values["services"] = services_summary(project, seen.containers, seen.done)
         stale = [entry for at in seen.containers for entry in stale_files(project, at, seen)]
         if stale:
             raise ShipshapeError(*stale)
@@ -181,7 +183,7 @@ class Stack:
 
     def _tell(self, now: Situation) -> None:
         self._report.values["drift"] = [entry.as_dict() for entry in now.plan.drift]
-        self._report.values["services"] = services_summary(now.project, now.look.containers)
+        self._report.values["services"] = services_summary(now.project, now.look.containers, now.look.done)
         self._report.diff = diff(now.plan)
         for service in now.project.services.values():
             if vacuous(service.definition.get("healthcheck") or {}):
@@ -203,16 +205,19 @@ class Stack:
                 # What is merely looked for again may well be unchanged: only a missing image is a sure change.
                 for image in dict.fromkeys(at.image for at in services if at.image not in seen.images):
                     self._report.planned(verb, f"image {image}", _NOT_THERE)
+            self._require_images(project, seen, without=builds + pulls)
             return False
         for verb, services, work in (("build", builds, self._compose.build), ("pull", pulls, self._compose.pull)):
             if services:
                 self._fetch(verb, services, seen, work)
-        lacking = (
-            {} if builds or pulls else {at.image: at for at in project.services.values() if at.image not in seen.images}
-        )
-        if lacking and any(at.scale for at in lacking.values()):
-            raise ShipshapeError(*(_no_image(at) for at in lacking.values() if at.scale))
+        self._require_images(project, seen, without=builds + pulls)
         return bool(builds or pulls)
+
+    def _require_images(self, project: Project, seen: Look, without: Sequence[Service]) -> None:
+        fetched = {at.image for at in without}
+        lacking = [at for at in project.services.values() if at.scale and at.image not in {*seen.images, *fetched}]
+        if lacking:
+            raise ShipshapeError(*(_no_image(at) for at in lacking))
 
     def _fetch(self, verb: str, services: Sequence[Service], seen: Look, work: Callable[..., None]) -> None:
         import time
@@ -231,10 +236,7 @@ class Stack:
         """An address of the engine for Compose, as a context: its socket, or a tunnel over whatever the module uses."""
         from contextlib import nullcontext
 
-        host = self._connection.endpoint.host
-        if host.startswith("unix://"):
-            return nullcontext(host)
-        return _Tunnel(self._connection)
+        return nullcontext(self._connection.local_address())
 
     # -- carrying out -----------------------------------------------------------------------------------------------
 
@@ -267,18 +269,26 @@ class Stack:
         before = set(scene.created)
         with View(self._connection, scene) as view:
             try:
-                self._compose.create(view.address, names)
+                self._create(view, names)
                 self._check_created(now, scene)
-            except ShipshapeError as error:
+            except ShipshapeError:
                 self._undo(set(scene.created) - before)
-                if view.refused:
-                    raise _unexpected(view.refused, error) from error
                 raise
             finally:
                 for resource in scene.resources:
                     self._report.done("create", resource, "it does not exist", 0.0)
         self._report.changed = True
         return scene, frozenset(view.injected)
+
+    def _create(self, view: Any, services: Sequence[str]) -> None:
+        """`docker compose create` through `view`. What the view refuses is an error, whatever Compose makes of it."""
+        try:
+            self._compose.create(view.address, services)
+        except ShipshapeError:
+            if not view.refused:
+                raise
+        if view.refused:
+            raise _unexpected(view.refused)
 
     def _check_created(self, now: Situation, scene: Scene) -> None:
         """Compose said that it had created everything: look whether it has."""
@@ -362,13 +372,15 @@ def _no_image(service: Service) -> Finding:
     return Finding(CRITICAL, service.name, "image-not-found", what, "Allow that, or load the image onto the target")
 
 
-def _unexpected(refused: Sequence[str], error: ShipshapeError) -> ShipshapeError:
-    what = f"while creating, Compose asked for more than that: {'; '.join(dict.fromkeys(refused))}. Nothing was touched"
-    remedy = (
+def _unexpected(refused: Sequence[str]) -> ShipshapeError:
+    asked = "; ".join(dict.fromkeys(_FULL_ID.sub(lambda found: found[0][:12], request) for request in refused))
+    return failure(
+        "compose",
+        "compose-unexpected-request",
+        f"while creating, Compose asked for more than that: {asked}. Nothing was touched",
         "A changed network or volume definition is the usual cause: Compose would stop containers to apply it. "
-        "Run `docker compose up -d` by hand once, at a time when that is all right"
+        "Run `docker compose up -d` by hand once, at a time when that is all right",
     )
-    return ShipshapeError(Finding(CRITICAL, "compose", "compose-unexpected-request", what, remedy), *error.findings)
 
 
 def scene_for(now: Situation) -> Scene:
@@ -395,18 +407,3 @@ def _numbered(entry: ServicePlan) -> dict[int, Place]:
     seen += [step.place.number for step in entry.creates if step.successor is not None and step.place is not None]
     wanted = [step.place for step in entry.creates if step.successor is None and step.place is not None]
     return dict(enumerate(sorted(wanted, key=lambda place: place.number), max(seen, default=0) + 1))
-
-
-class _Tunnel:
-    """A view that hides nothing: how Compose reaches an engine that is not on a local socket."""
-
-    def __init__(self, connection: Connection) -> None:
-        from .view import View
-
-        self._view = View(connection, Scene({}, {}))
-
-    def __enter__(self) -> str:
-        return self._view.__enter__().address
-
-    def __exit__(self, *exception: object) -> None:
-        self._view.__exit__(*exception)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from .drift import Drift, completed
@@ -15,23 +15,36 @@ from .model import Project, Service
 from .plan import Plan
 
 
-def services_summary(project: Project, containers: Iterable[Observed]) -> dict[str, Any]:
-    """Per service of the project its state and its containers."""
+def services_summary(
+    project: Project, containers: Iterable[Observed], done: Container[str] = frozenset()
+) -> dict[str, Any]:
+    """Per service of the project its state and its containers. `done`: see Look."""
     found: dict[str, list[Observed]] = {name: [] for name in project.services}
     for at in containers:
         if at.service in found:
             found[at.service].append(at)
     return {
-        name: {"state": _state(service, found[name]), "containers": [_container(at) for at in found[name]]}
+        name: {"state": _state(service, found[name], done), "containers": [_container(at) for at in found[name]]}
         for name, service in project.services.items()
     }
 
 
-def _state(service: Service, containers: list[Observed]) -> str:
+def _state(service: Service, containers: list[Observed], done: Container[str]) -> str:
     """The state of the worst-off container: a service with one of three replicas down is not running."""
-    states = ["completed" if completed(service, at) else _with_health(at) for at in containers]
+    states = ["completed" if completed(service, at, at.id in done) else _with_health(at) for at in containers]
     states += ["missing"] * (service.scale - len(containers))
-    worst = ("missing", "dead", "restarting", "exited", "created", "paused", "unhealthy", "starting", "running")
+    worst = (
+        "missing",
+        "dead",
+        "removing",
+        "restarting",
+        "exited",
+        "created",
+        "paused",
+        "unhealthy",
+        "starting",
+        "running",
+    )
     return next((state for state in worst if state in states), states[0] if states else "scaled to 0")
 
 

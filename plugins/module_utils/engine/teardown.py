@@ -29,7 +29,9 @@ def waves(found: Sequence[Observed]) -> list[list[Observed]]:
     def visit(service: str, below: int, path: tuple[str, ...]) -> None:
         if service in path or service not in needs:
             return  # a circle cannot be ordered, and Compose would not have started it
-        depth[service] = max(depth.get(service, 0), below)
+        if below <= depth.get(service, -1):
+            return  # there is a longer way to it, so its needs are known already
+        depth[service] = below
         for needed in needs[service]:
             visit(needed, below + 1, (*path, service))
 
@@ -106,6 +108,15 @@ class Teardown:
             entry["Name"] for entry in entries if (entry.get("Labels") or {}).get(LABEL_PROJECT) == self._project.name
         )
 
+    def _users(self, kind: str, name: str) -> str:
+        """Who holds on to a network or volume, by name."""
+        if kind == "network":
+            found = [at["Name"] for at in (self._connection.get(f"/networks/{name}").get("Containers") or {}).values()]
+        else:
+            listed = self._connection.get("/containers/json", all="1", filters={"volume": [name]})
+            found = [at["Names"][0].lstrip("/") for at in listed]
+        return f"container {', '.join(sorted(found))}" if found else "something"
+
     def _remove(self, kind: str, name: str) -> None:
         reason = "the project is to be absent"
         if self._check:
@@ -122,9 +133,8 @@ class Teardown:
         except APIError as error:
             said = str(error.explanation or error)
             if "active endpoints" in said or "in use" in said:
-                what = (
-                    f"{kind} {name} is used by a container that does not belong to project {self._project.name}: {said}"
-                )
+                who = self._users(kind, name)
+                what = f"{kind} {name} is used by {who}, which does not belong to project {self._project.name}"
                 remedy = f"Find it with docker {kind} inspect {name}, disconnect or remove it, then run this again"
                 raise failure(self._project.name, f"{kind}-in-use", what, remedy) from error
             raise refused("remove", f"{kind} {name}", self._project.name, said) from error

@@ -29,6 +29,7 @@ from .view_rules import Rule, Scene, Successor, UnexpectedCreationError, creatio
 # Compose asks for all services at once, and a full backlog makes its connections fail: it must exceed their number.
 _BACKLOG = 1024
 _PIECE = 64 * 1024
+_LARGEST_REFUSED = 1 << 20
 _PREFIX = "shipshape-view-"
 _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "proxy-connection"}
@@ -119,9 +120,13 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002  (the base class named it)
         """Nothing: standard error belongs to the module."""
 
+    def _decide(self, path: str) -> tuple[Rule, str]:
+        return rule(self.command, path)
+
     def _serve(self) -> None:
+        self._answering = False
         path, _, query = self.path.partition("?")
-        what, subject = rule(self.command, path)
+        what, subject = self._decide(path)
         try:
             if what is Rule.FORWARD:
                 self._forward()
@@ -142,12 +147,18 @@ class Handler(BaseHTTPRequestHandler):
         except UnexpectedCreationError as unexpected:
             self._refuse(f"creation of {unexpected}")
         except (OSError, http.client.HTTPException) as error:
+            if self._answering:
+                self.close_connection = True  # the head is out: breaking off is the only way to say that it failed
+                return
             self._answer(502, {"message": f"the engine did not answer: {error or type(error).__name__}"})
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = _serve  # noqa: N815  (the base class looks for these)
 
     def _refuse(self, request: str) -> None:
         self.view.refused.append(request)
+        # Who still writes its body would otherwise be cut off before it can read the answer.
+        length = int(self.headers.get("Content-Length") or 0)
+        self.rfile.read(min(length, _LARGEST_REFUSED))
         self._answer(403, {"message": f"shipshape.deploy lets Compose create, and nothing else: {request} refused"})
 
     def _answer(self, status: int, document: Any) -> None:
@@ -200,6 +211,7 @@ class Handler(BaseHTTPRequestHandler):
         if answer.status == 101:
             self._tunnel(answer)
             return
+        self._answering = True
         self.send_response_only(answer.status)
         length = answer.getheader("Content-Length")
         bodiless = self.command == "HEAD" or answer.status in (204, 304)
@@ -212,10 +224,14 @@ class Handler(BaseHTTPRequestHandler):
         if bodiless:
             answer.read()
             return
+        passed = 0
         while piece := answer.read1(_PIECE):
+            passed += len(piece)
             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if length is None else piece)
         if length is None:
             self.wfile.write(b"0\r\n\r\n")
+        elif passed < int(length):
+            self.close_connection = True  # the engine broke off, and whoever reads must not wait for the rest
         # read1() does not notice the end by itself, and the connection would take no further request.
         answer.close()
 
@@ -318,3 +334,19 @@ def _exchange(ours: tuple[Any, socket.socket], theirs: tuple[Any, Any]) -> None:
     back.start()
     pump(ours[0], theirs[1])
     back.join()
+
+
+class Tunnel(View):
+    """A view that shows and allows everything: an engine that is not on this machine, as a socket that is."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection, Scene({}, {}))
+
+    @property
+    def handler(self) -> type[Handler]:
+        return _Through
+
+
+class _Through(Handler):
+    def _decide(self, _path: str) -> tuple[Rule, str]:
+        return Rule.FORWARD, ""

@@ -65,12 +65,13 @@ def verdict(first: Sample, now: Sample, elapsed: float, window: float, may_compl
 
     Up to `allowed` restarts are no failure; the caller begins the window anew with each (see begun_anew).
     """
-    if now.restarts - first.restarts > allowed or (now.status == "restarting" and not allowed):
-        times = now.restarts - first.restarts
-        again = f"restarted {times} time{'s' if times != 1 else ''}" if times else "is being restarted by the engine"
-        return Verdict(
-            FAILED, "container-restarting", f"it {again} within {elapsed:.1f} s; last exit code {now.exit_code}"
-        )
+    times = now.restarts - first.restarts
+    if times > allowed or times < 0 or (now.status == "restarting" and not allowed):
+        again = f"restarted {times} time{'s' if times > 1 else ''}" if times > 0 else "is being restarted by the engine"
+        what = f"it {again} within {elapsed:.1f} s; last exit code {now.exit_code}"
+        return Verdict(FAILED, "container-restarting", what)
+    if now.started_at != first.started_at and now.status in ("running", "exited"):
+        return Verdict(FAILED, "container-restarting", f"it was started again within {elapsed:.1f} s")
     if now.status == "exited":
         if now.exit_code == 0 and may_complete:
             return Verdict(STABLE)
@@ -83,8 +84,6 @@ def verdict(first: Sample, now: Sample, elapsed: float, window: float, may_compl
         return Verdict(
             WAIT, "container-not-ready", "it is still starting" if now.status == "running" else f"it is {now.status}"
         )
-    if now.started_at != first.started_at:
-        return Verdict(FAILED, "container-restarting", f"it was started again within {elapsed:.1f} s")
     return Verdict(STABLE) if elapsed >= window else Verdict(WAIT, "container-not-ready", "the window is not over")
 
 
@@ -124,11 +123,14 @@ def until_stable(
     window: float,
     timeout: float,
     restarts_allowed: int = 0,
-) -> None:
-    """Returns when every container of `watched` is stable. Raises ShipshapeError for those that are not, at once for
+) -> list[Observed]:
+    """Returns when every container of `watched` is stable: those among them that have done their work.
+
+    Raises ShipshapeError for those that are not, at once for
     the first that fails, or when `timeout` seconds have passed. Up to `restarts_allowed` restarts only begin a
     container's window anew."""
     waiting = list(watched)
+    ended: list[Observed] = []
     last: dict[str, tuple[Watched, Verdict, Observed | None]] = {}
     begun, pause = time.monotonic(), _FIRST_PAUSE
     while waiting:
@@ -140,6 +142,8 @@ def until_stable(
             said = verdict(entry.first, now, elapsed, window, entry.may_complete, restarts_allowed)
             if said.outcome == FAILED:
                 raise failed(connection, entry.service, entry.id, entry.name, said, container)
+            if said.outcome == STABLE and container is not None and now.status == "exited":
+                ended.append(container)
             if said.outcome == WAIT:
                 still.append(entry)
                 last[entry.id] = (entry, said, container)
@@ -151,6 +155,7 @@ def until_stable(
         if waiting:
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
+    return ended
 
 
 def begun_anew(entry: Watched, now: Sample, at: float, allowed: int) -> Watched:

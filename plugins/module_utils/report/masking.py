@@ -22,6 +22,51 @@ _SECRET_NAME = re.compile(
 )
 # A password may hold a raw @ or /: everything up to the last @ counts, unless it begins with a port.
 _URL_PASSWORD = re.compile(r"(?P<head>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@]*:)(?P<secret>(?!\d+[/?#])[^\s\"']+)(?=@)")
+_URL_HEAD = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@]*:")
+_PORT = re.compile(r"\d+[/?#]")
+# The names of what we return: a password that happens to be one of them must not change the result's shape.
+CONTRACT = frozenset(
+    [
+        "changed",
+        "actions",
+        "action",
+        "target",
+        "reason",
+        "seconds",
+        "findings",
+        "severity",
+        "subject",
+        "code",
+        "message",
+        "remedy",
+        "msg",
+        "logs",
+        "diff",
+        "before",
+        "after",
+        "services",
+        "state",
+        "containers",
+        "name",
+        "id",
+        "health",
+        "restarts",
+        "started_at",
+        "exit_code",
+        "image",
+        "image_id",
+        "drift",
+        "service",
+        "container",
+        "kind",
+        "field",
+        "wanted",
+        "found",
+        "failed",
+        "invocation",
+        "module_args",
+    ]
+)
 # Words that a variable with a secret's name may hold, and that hide nothing.
 _HARMLESS = frozenset({"true", "false", "none", "null", "yes", "no", "on", "off"})
 
@@ -33,15 +78,27 @@ def secret_values(variables: Mapping[str, Any]) -> Iterator[str]:
             continue
         if _SECRET_NAME.search(name) and str(value).lower() not in _HARMLESS:
             yield str(value)
-        for found in _URL_PASSWORD.finditer(str(value)):
-            yield found["secret"]
-            yield unquote(found["secret"])
+        yield from _url_passwords(str(value))
+
+
+def _url_passwords(text: str) -> Iterator[str]:
+    """Passwords in the URLs of `text`. A raw @ may be in one, or in what follows the host: every reading counts."""
+    for head in _URL_HEAD.finditer(text):
+        rest = re.split(r"[\s\"']", text[head.end() :], maxsplit=1)[0]
+        parts = rest.split("@")[:-1]
+        if _PORT.match(rest):
+            continue
+        for end in range(1, len(parts) + 1):
+            candidate = "@".join(parts[:end])
+            if end == 1 or not re.search(r"[/?#,]", candidate):
+                yield candidate
+                yield unquote(candidate)
 
 
 def forms(secret: str) -> set[str]:
     """Every spelling of `secret` that gives it away: raw, URL-encoded, base64 (at each alignment), JSON-escaped."""
     raw = secret.encode("utf-8", "surrogateescape")
-    spellings = {secret, quote(secret, safe=""), quote(secret), quote_plus(secret)}
+    spellings = {secret, quote(secret, safe=""), quote(secret), quote_plus(secret), quote(secret, safe="!'()*~")}
     spellings |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
     for shift in range(3):
         # Inside a longer base64 text (`user:password`) only the middle groups are the secret's own.
@@ -73,11 +130,11 @@ class Masker:
         return _URL_PASSWORD.sub(rf"\g<head>{MASK}", text)
 
     def data(self, value: Any) -> Any:
-        """`value` with every string in it masked, mapping keys included."""
+        """`value` with every string in it masked, mapping keys included that are not names of our own."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
-            return {self.data(key): self.data(entry) for key, entry in value.items()}
+            return {key if key in CONTRACT else self.data(key): self.data(entry) for key, entry in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.data(entry) for entry in value]
         return value

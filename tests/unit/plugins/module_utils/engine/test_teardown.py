@@ -30,9 +30,9 @@ def at(service, *needed, number=1):
         ([at("web", "db"), at("web", "db", number=2), at("db")], ["web web", "db"]),
         ([at("web", "gone"), at("db")], ["web db"]),
         # Compose would not have started circles, but their containers must go all the same.
-        ([at("a", "b"), at("b", "a")], ["a b"]),
+        ([at("a", "b"), at("b", "a")], ["a", "b"]),
         ([at("a", "a")], ["a"]),
-        ([at("a", "b"), at("b", "a", "db"), at("db")], ["a b", "db"]),
+        ([at("a", "b"), at("b", "a", "db"), at("db")], ["a", "b", "db"]),
     ],
 )
 def test_order(found, expected):
