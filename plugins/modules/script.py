@@ -314,6 +314,41 @@ run:
   returned: with O(dest)
   type: dict
   sample: {rc: 0, stdout: '{"status": "ok"}', stderr: ''}
+mode:
+  description: The permissions that the file has in the end, as other modules that place files return them.
+  returned: with O(dest), when the file exists
+  type: str
+  sample: "0755"
+owner:
+  description: The name of its owner.
+  returned: with O(dest), when the file exists
+  type: str
+  sample: root
+group:
+  description: The name of its group.
+  returned: with O(dest), when the file exists
+  type: str
+  sample: root
+uid:
+  description: The number of its owner.
+  returned: with O(dest), when the file exists
+  type: int
+  sample: 0
+gid:
+  description: The number of its group.
+  returned: with O(dest), when the file exists
+  type: int
+  sample: 0
+size:
+  description: Its length in bytes.
+  returned: with O(dest), when the file exists
+  type: int
+  sample: 1220
+state:
+  description: What it is; V(link) when O(dest) is a symbolic link.
+  returned: with O(dest), when the file exists
+  type: str
+  sample: file
 actions:
   description:
     - What was done, or in check mode would be done, in order.
