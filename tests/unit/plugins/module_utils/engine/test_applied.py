@@ -153,6 +153,21 @@ def test_a_label_that_cannot_be_understood_counts_as_none(text):
     assert read(text) is None
 
 
+@pytest.mark.parametrize(
+    ("files", "read_back"),
+    [
+        (None, {}),
+        ([], {}),
+        ({"/a": ["~1", 5]}, {"/a": ("~1", 5)}),
+        ({"/a": ["~1"], "/b": [1, 5], "/c": None, "/d": ["~1", "5"], "/e": ["~1", 5]}, {"/e": ("~1", 5)}),
+    ],
+)
+def test_files_in_a_label_that_cannot_be_understood_are_left_out(files, read_back):
+    found = read(json.dumps({"v": 1, "key": "k", "service": {}, "files": files}))
+    assert found is not None
+    assert found.files == read_back
+
+
 def test_values_of_any_kind_survive_being_remembered():
     entry = {"environment": {"A": "ü\n\"'$$", "B": "", "C": "x" * 5000}, "ulimits": {"nofile": {"soft": 1, "hard": 2}}}
     assert compared(web(**entry), web(**entry)) == {}

@@ -3,18 +3,26 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.applied import keyed, label
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.disk import MountedFile
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.drift import (
     Drift,
+    baked_drift,
     completed,
     container_drift,
+    content_drift,
     definition_drift,
+    filesystem_drift,
     image_drift,
     missing,
     needs_hashes,
+    network_drift,
     orphan,
+    runtime_drift,
     state_drift,
     surplus,
 )
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import BakedState
 from ansible_collections.shipshape.deploy.tests.unit.plugins.module_utils.engine.builders import (
     OTHER_IMAGE_ID,
     container,
@@ -101,7 +109,7 @@ def test_image_drift(images, differs):
     ],
 )
 def test_state_drift(state, found, action):
-    assert [(entry.found, entry.action) for entry in state_drift(WEB, container(**state))] == (
+    assert [(entry.found, entry.action) for entry in state_drift(WEB, container(**state), 0.0)] == (
         [(found, action)] if found else []
     )
 
@@ -111,28 +119,192 @@ SERVER = project({"web": {"ports": [{"target": 80}]}})
 
 
 @pytest.mark.parametrize(
-    ("found", "state", "done"),
+    ("found", "state", "seen_to_end", "is_done"),
     [
-        (P, {}, True),
-        (P, {"code": 1}, False),
-        (P, {"restart": "no"}, True),
-        (P, {"restart": "on-failure"}, True),
-        (P, {"restart": "always"}, False),
-        (P, {"restart": "unless-stopped"}, False),
-        (P, {"health": "unhealthy"}, False),
-        (P, {"status": "created"}, False),
-        (P, {"status": "running"}, False),
-        (SERVER, {}, False),
-        (JOB, {}, True),
-        (JOB, {"restart": "always"}, True),
-        (JOB, {"code": 3}, False),
+        (P, {}, True, True),
+        # Who was politely stopped by somebody ends with 0 as well.
+        (P, {}, False, False),
+        (P, {"code": 1}, True, False),
+        (P, {"restart": "no"}, True, True),
+        (P, {"restart": "on-failure"}, True, True),
+        (P, {"restart": "always"}, True, False),
+        (P, {"restart": "unless-stopped"}, True, False),
+        (P, {"health": "unhealthy"}, True, False),
+        (P, {"status": "created"}, True, False),
+        (P, {"status": "running"}, True, False),
+        (SERVER, {}, True, False),
+        (JOB, {}, False, True),
+        (JOB, {"restart": "always"}, False, True),
+        (JOB, {"code": 3}, False, False),
     ],
 )
-def test_a_job_that_is_done_and_a_server_that_was_stopped(found, state, done):
+def test_a_job_that_is_done_and_a_server_that_was_stopped(found, state, seen_to_end, is_done):
     at = container(**{"status": "exited", **state})
     service = found.services["web"]
-    assert completed(service, at) is done
-    assert (not state_drift(service, at)) is (done or at.status == "running")
+    assert completed(service, at, seen_to_end) is is_done
+    assert (not state_drift(service, at, 0.0, seen_to_end)) is (is_done or at.status == "running")
+
+
+BEGUN = 1795413600.0  # 2026-11-23T06:00:00Z, when the containers of the builders were started
+
+
+@pytest.mark.parametrize(
+    ("restarts", "now", "flapping"),
+    [(0, BEGUN + 1, False), (1, BEGUN + 1, True), (1, BEGUN + 59, True), (1, BEGUN + 61, False), (9, BEGUN - 5, False)],
+)
+def test_one_that_was_restarted_lately_may_be_in_a_crash_loop(restarts, now, flapping):
+    found = state_drift(WEB, container(restarts=restarts), now)
+    assert [(entry.found, entry.action) for entry in found] == ([("flapping", "watch")] if flapping else [])
+
+
+# -- what is not in the definition --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "inside", "differs"),
+    [("1", "1", False), ("2", "1", True), ("1", None, True), (None, "1", False), (None, None, False)],
+)
+def test_baked_files(source, inside, differs):
+    at = container()
+    found = baked_drift(WEB, at, seen(at, baked={at.id: (BakedState("/app/x.py", source, inside),)}))
+    assert found == ([Drift("web", "p-web-1", "baked", "/app/x.py", source, inside, "recreate")] if differs else [])
+
+
+def test_changes_below_watched_paths():
+    at = container()
+    found = filesystem_drift(WEB, at, seen(at, changes={at.id: ("/app/x", "/app/y"), "other": ("/z",)}))
+    assert [(entry.field, entry.action) for entry in found] == [("/app/x", "recreate"), ("/app/y", "recreate")]
+
+
+MOUNTED = project({"web": {"volumes": [{"type": "bind", "source": "/srv/conf", "target": "/conf"}]}})
+READ_ONLY = project(
+    {"web": {"volumes": [{"type": "bind", "source": "/srv/conf", "target": "/conf", "read_only": True}]}}
+)
+HERE, ELSEWHERE = (1, 1), (1, 2)  # inodes
+
+
+@pytest.mark.parametrize(
+    ("wanted", "digest", "prefix", "binary", "inside", "differs"),
+    [
+        (MOUNTED, "old", "old", False, HERE, False),
+        (MOUNTED, "old", "old", False, None, False),
+        (MOUNTED, "new", "", False, HERE, True),
+        (MOUNTED, "new", "", False, None, True),
+        # Replaced by a rename: the container goes on with the old one, whatever it holds.
+        (MOUNTED, "old", "old", False, ELSEWHERE, True),
+        (READ_ONLY, "old", "old", False, ELSEWHERE, True),
+        (MOUNTED, "new", "", False, ELSEWHERE, True),
+        # What the application itself writes: a log grows at its end, a database is binary.
+        (MOUNTED, "new", "old", False, HERE, False),
+        (MOUNTED, "new", "", True, HERE, False),
+        (READ_ONLY, "new", "old", False, HERE, True),
+        (READ_ONLY, "new", "", True, HERE, True),
+        # A line was added to a new file that took the place of the old one: nobody inside has written that.
+        (MOUNTED, "new", "old", False, ELSEWHERE, True),
+    ],
+)
+def test_content_of_mounted_files(wanted, digest, prefix, binary, inside, differs):
+    service = wanted.services["web"]
+    (mount,) = service.file_mounts
+    made = label(wanted, service, {"/conf": ("old", 3)})
+    at = container(labels={"io.shipshape.deploy.applied": made})
+    file = MountedFile(mount, digest, 4, HERE, binary, prefix)
+    look = seen(at, files={"web": {"/conf": file}}, inside={at.id: {"/conf": inside} if inside else {}})
+    found = content_drift(service, at, look)
+    assert [(entry.kind, entry.field, entry.action) for entry in found] == (
+        [("content", "volumes./conf", "recreate")] if differs else []
+    )
+
+
+def test_a_file_s_digest_is_remembered_under_the_container_s_own_key():
+    made = label(MOUNTED, MOUNTED.services["web"], {"/conf": ("digest-of-the-file", 3)})
+    assert "digest-of-the-file" not in made
+    remembered = container(labels={"io.shipshape.deploy.applied": made}).applied
+    assert remembered.files == {"/conf": (keyed(remembered.key, "digest-of-the-file"), 3)}
+
+
+CREATED = "io.shipshape.deploy.created"
+
+
+@pytest.mark.parametrize(
+    ("created", "live", "fields"),
+    [
+        (None, {"Memory": 5}, []),
+        ("nonsense", {"Memory": 5}, []),
+        ("{}", {}, []),
+        ("{}", {"Memory": 0, "PidsLimit": None, "CpuShares": 0}, []),
+        ('{"Memory":5}', {"Memory": 5, "MemorySwap": 10}, []),
+        ('{"Memory":5,"MemorySwap":10}', {"Memory": 5, "MemorySwap": 20}, ["MemorySwap"]),
+        ('{"Memory":5}', {"Memory": 6}, ["Memory"]),
+        ('{"Memory":5}', {}, ["Memory"]),
+        ("{}", {"NanoCpus": 5}, ["NanoCpus"]),
+        ('{"RestartPolicy":"always"}', {"RestartPolicy": {"Name": "always", "MaximumRetryCount": 0}}, []),
+        ('{"RestartPolicy":"always"}', {"RestartPolicy": {"Name": "no"}}, ["RestartPolicy"]),
+        ('{"RestartPolicy":"on-failure:3"}', {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}}, []),
+        ("{}", {"RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}}, []),
+    ],
+)
+def test_what_was_updated_by_hand(created, live, fields):
+    at = container(labels={CREATED: created} if created else {})
+    at.raw["HostConfig"].clear()
+    at.raw["HostConfig"].update(live)
+    assert [(entry.field, entry.kind, entry.action) for entry in runtime_drift(P, WEB, at)] == [
+        (field, "runtime", "recreate") for field in fields
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "made_from", "found"),
+    [
+        ("p-web-1", P, []),
+        ("renamed", P, [("container_name", "p-web-1", "renamed", "rename")]),
+        ("p-web-1.shipshape-old", P, []),
+        ("renamed", None, []),
+    ],
+)
+def test_a_name_that_was_changed_by_hand(name, made_from, found):
+    drift = runtime_drift(P, WEB, container(name, made_from=made_from, number=1))
+    assert [(entry.field, entry.wanted, entry.found, entry.action) for entry in drift] == found
+
+
+def test_a_name_that_was_changed_in_the_file_was_not_changed_by_hand():
+    new = project({"web": {"container_name": "the-web"}})
+    assert runtime_drift(new, new.services["web"], container(made_from=P)) == []
+
+
+TWO_NETWORKS = project(
+    {"web": {"networks": {"default": None, "back": {"aliases": ["api"]}}}},
+    networks={"default": {"name": "p_default"}, "back": {"name": "lan", "external": True}},
+)
+
+
+@pytest.mark.parametrize(
+    ("live", "found"),
+    [
+        ({"p_default": {}, "lan": {"Aliases": ["p-web-1", "web", "api"]}}, []),
+        ({"p_default": {}, "lan": {"Aliases": None, "DNSNames": ["api"]}}, []),
+        ({"p_default": {}, "lan": {"Aliases": ["web"]}}, [("networks.lan.aliases", ["api"], None)]),
+        ({"lan": {"Aliases": ["api"]}}, [("networks.p_default", "connected", None)]),
+        (
+            {"p_default": {}, "lan": {"Aliases": ["api"]}, "bridge": {}},
+            [("networks.bridge", None, "connected")],
+        ),
+        ({}, []),
+        (None, []),
+    ],
+)
+def test_networks_that_were_connected_or_disconnected_by_hand(live, found):
+    at = container()
+    at.raw["NetworkSettings"] = {"Networks": live}
+    drift = network_drift(TWO_NETWORKS.services["web"], at)
+    assert [(entry.field, entry.wanted, entry.found) for entry in drift] == found
+
+
+@pytest.mark.parametrize("entry", [{"network_mode": "host"}, {"network_mode": "service:db"}, {}])
+def test_networks_that_are_not_its_own_to_have(entry):
+    at = container()
+    at.raw["NetworkSettings"] = {"Networks": {"host": {}}}
+    assert network_drift(project({"web": entry}).services["web"], at) == []
 
 
 @pytest.mark.parametrize(

@@ -16,21 +16,31 @@ ENDPOINT = (
     "driver failed programming external connectivity on endpoint p-web-1 "
     "(28944702c87a15b5a9cfd58154f1d5ba103ef70990c3984602a7e39acc405135): "
 )
+PROXY = "Error starting userland proxy"
+MOUNT = (
+    'error during container init: error mounting "/nosuch/x" to rootfs at "/etc/passwd": mount /nosuch/x:/etc/passwd '
+    "(via /proc/self/fd/6), flags: 0x5000: not a directory: unknown: Are you trying to mount a directory onto a file "
+    "(or vice-versa)?"
+)
 
 
 @pytest.mark.parametrize(
     ("said", "code", "told"),
     [
         # Engine 26.1.5
-        (f"{ENDPOINT}Bind for 0.0.0.0:39217 failed: port is already allocated", "port-in-use", "0.0.0.0:39217 is in use"),
+        (
+            f"{ENDPOINT}Bind for 0.0.0.0:39217 failed: port is already allocated",
+            "port-in-use",
+            "0.0.0.0:39217 is in use",
+        ),
         (f"{ENDPOINT}Bind for ::1:39218 failed: port is already allocated", "port-in-use", "::1:39218 is in use"),
         (
-            f"{ENDPOINT}Error starting userland proxy: listen tcp4 127.0.0.1:39219: bind: address already in use",
+            f"{ENDPOINT}{PROXY}: listen tcp4 127.0.0.1:39219: bind: address already in use",
             "port-in-use",
             "127.0.0.1:39219 is in use",
         ),
         (
-            f"{ENDPOINT}Error starting userland proxy: listen udp 0.0.0.0:53: bind: address already in use",
+            f"{ENDPOINT}{PROXY}: listen udp 0.0.0.0:53: bind: address already in use",
             "port-in-use",
             "53 is in use",
         ),
@@ -57,9 +67,7 @@ ENDPOINT = (
         ("mkdir /var/lib/docker/overlay2/x-init: no space left on device", "disk-full", "disk is full"),
         # Not known: in the engine's own words.
         (
-            f'{RUNC}error during container init: error mounting "/nosuch/x" to rootfs at "/etc/passwd": mount /nosuch/x:'
-            "/etc/passwd (via /proc/self/fd/6), flags: 0x5000: not a directory: unknown: Are you trying to mount a "
-            "directory onto a file (or vice-versa)?",
+            f"{RUNC}{MOUNT}",
             "engine-refused",
             "Are you trying to mount a directory onto a file",
         ),
@@ -70,7 +78,7 @@ ENDPOINT = (
         ),
         ("unable to find user nosuch: no matching entries in passwd file", "engine-refused", "user nosuch"),
         (
-            f"{ENDPOINT}Error starting userland proxy: listen tcp4 203.0.113.9:39219: bind: cannot assign requested address",
+            f"{ENDPOINT}{PROXY}: listen tcp4 203.0.113.9:39219: bind: cannot assign requested address",
             "engine-refused",
             "cannot assign requested address",
         ),

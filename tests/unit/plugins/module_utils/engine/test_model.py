@@ -5,7 +5,10 @@ import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.model import (
     Dependency,
+    FileMount,
+    UpdateConfig,
     project_from,
+    seconds,
     secrets_of,
     unescaped,
 )
@@ -149,6 +152,95 @@ def test_sections_may_be_absent_or_empty():
     assert (bare.services, bare.networks, bare.volumes) == ({}, {}, {})
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (None, 0),
+        ("", 0),
+        ("0s", 0),
+        ("1s", 1),
+        ("1m30s", 90),
+        ("1h0m0s", 3600),
+        ("500ms", 0.5),
+        ("1m0.5s", 60.5),
+        ("20us", 2e-5),
+    ],
+)
+def test_durations(written, meant):
+    assert seconds(written) == pytest.approx(meant)
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({}, UpdateConfig()),
+        ({"order": "start-first", "parallelism": 2}, UpdateConfig("start-first", 2)),
+        ({"delay": "10s", "monitor": "1m0s"}, UpdateConfig(delay=10.0, monitor=60.0)),
+        ({"failure_action": "continue", "monitor": "0s"}, UpdateConfig(failure_action="continue")),
+    ],
+)
+def test_how_containers_are_replaced(entry, expected):
+    assert project({"web": {"deploy": {"update_config": entry}}}).services["web"].update == expected
+
+
+@pytest.mark.parametrize(
+    ("entry", "mounts"),
+    [
+        ({}, []),
+        (
+            {"volumes": [{"type": "bind", "source": "/srv/a", "target": "/a"}]},
+            [FileMount("volumes./a", "/srv/a", "/a", read_only=False)],
+        ),
+        (
+            {"volumes": [{"type": "bind", "source": "/srv/a", "target": "/a", "read_only": True}]},
+            [FileMount("volumes./a", "/srv/a", "/a", read_only=True)],
+        ),
+        ({"volumes": [{"type": "volume", "source": "a", "target": "/a"}, {"type": "tmpfs", "target": "/b"}]}, []),
+        ({"configs": [{"source": "c"}]}, [FileMount("configs.c", "/srv/c", "/c", read_only=True)]),
+        ({"configs": [{"source": "c", "target": "/x"}]}, [FileMount("configs.c", "/srv/c", "/x", read_only=True)]),
+        ({"secrets": [{"source": "s"}]}, [FileMount("secrets.s", "/srv/s", "/run/secrets/s", read_only=True)]),
+        (
+            {"secrets": [{"source": "s", "target": "x"}]},
+            [FileMount("secrets.s", "/srv/s", "/run/secrets/x", read_only=True)],
+        ),
+        ({"configs": [{"source": "inline"}], "secrets": [{"source": "nosuch"}]}, []),
+    ],
+)
+def test_mounted_files(entry, mounts):
+    found = project(
+        {"web": entry}, configs={"c": {"file": "/srv/c"}, "inline": {"content": "x"}}, secrets={"s": {"file": "/srv/s"}}
+    )
+    assert list(found.services["web"].file_mounts) == mounts
+
+
+@pytest.mark.parametrize(
+    ("entry", "networks"),
+    [
+        ({}, None),
+        ({"network_mode": "host", "networks": None}, None),
+        ({"networks": {"default": None}}, {"p_default": set()}),
+        ({"networks": {"lan": {"aliases": ["a", "b"]}}}, {"office": {"a", "b"}}),
+    ],
+)
+def test_networks_by_their_names_in_the_engine(entry, networks):
+    found = project({"web": entry}, networks={"lan": {"name": "office", "external": True}})
+    assert found.services["web"].networks == networks
+
+
+@pytest.mark.parametrize(
+    ("ports", "published"),
+    [
+        ([], ()),
+        ([{"target": 80}], ()),
+        ([{"target": 80, "published": "0"}], ()),
+        ([{"target": 80, "published": "8080"}], ("8080",)),
+        ([{"target": 80, "published": "8080", "host_ip": "127.0.0.1"}], ("127.0.0.1:8080",)),
+    ],
+)
+def test_published_ports(ports, published):
+    assert project({"web": {"ports": ports}}).services["web"].published == published
+
+
 @pytest.mark.parametrize(("written", "meant"), [("a$$b", "a$b"), ("$$$$", "$$"), ("plain", "plain")])
 def test_a_literal_dollar(written, meant):
     assert unescaped(written) == meant
@@ -182,10 +274,16 @@ def test_a_secret_with_a_dollar_is_masked_as_compose_writes_it_too():
     assert "horse" not in str(masker.data(found.services["web"].definition["command"]))
 
 
-@pytest.mark.parametrize("word", ["p", "web", "the-name", "studio/app", "registry.example", "data", "p_data", "back"])
+@pytest.mark.parametrize("word", ["p", "web", "the-name", "studio", "registry.example", "data", "p_data", "back"])
 def test_a_word_that_stands_in_the_open_is_no_secret(word):
     found = project(
-        {"web": {"image": "registry.example/studio/app:1", "container_name": "the-name", "environment": {"KEY_": word}}},
+        {
+            "web": {
+                "image": "registry.example/studio/app:1",
+                "container_name": "the-name",
+                "environment": {"A_PASSWORD": word},
+            }
+        },
         volumes={"data": None},
         networks={"back": None},
     )

@@ -32,7 +32,7 @@ def reasons(wanted, *containers, wishes=None, **look):
     return {target: why for _, target, why in planned(wanted, seen(*containers, **look), **(wishes or {})).announced()}
 
 
-# -- one service --------------------------------------------------------------------------------------------------------
+# -- one service ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def reasons(wanted, *containers, wishes=None, **look):
         ([container(made_from=OLD)], ["recreate p-web-1"]),
         ([container(made_from=P, status="created")], ["start p-web-1"]),
         ([container(made_from=P, status="exited", code=1)], ["start p-web-1"]),
-        ([container(made_from=P, status="exited", code=0)], []),
+        ([container(made_from=P, status="exited", code=0)], ["start p-web-1"]),
         ([container(made_from=P, status="exited", code=0, restart="always")], ["start p-web-1"]),
         ([container(made_from=P, status="paused")], ["unpause p-web-1"]),
         ([container(made_from=P, status="dead")], ["recreate p-web-1"]),
@@ -56,6 +56,11 @@ def reasons(wanted, *containers, wishes=None, **look):
 )
 def test_one_container(found, steps):
     assert said(P, *found) == steps
+
+
+def test_a_job_that_was_seen_to_end_well_is_left_alone():
+    at = container(made_from=P, status="exited", code=0)
+    assert said(P, at, done=frozenset({at.id})) == []
 
 
 def test_what_is_only_watched_is_a_step_that_is_not_announced():
@@ -107,7 +112,7 @@ def test_what_is_not_recreated_because_it_must_not_be_stays_in_the_plan_for_thos
     assert [entry.field for entry in found.drift] == ["command"]
 
 
-# -- scale --------------------------------------------------------------------------------------------------------------
+# -- scale ------------------------------------------------------------------------------------------------------------
 
 
 def web(number, made_from, **state):
@@ -135,6 +140,9 @@ NONE = project({"web": {"scale": 0}})
         (P, [web(1, OLD), web(2, OLD), web(3, P)], ["remove p-web-1", "remove p-web-2"]),
         (TWO, [web(1, OLD), web(2, OLD), web(3, P)], ["recreate p-web-1", "remove p-web-2"]),
         (P, [web(1, P), web(12, P)], ["remove p-web-12"]),
+        # Then what does not run as it should.
+        (P, [web(1, P, status="exited", code=1), web(2, P)], ["remove p-web-1"]),
+        (P, [web(1, P, health="unhealthy"), web(2, P), web(3, OLD)], ["remove p-web-1", "remove p-web-3"]),
     ],
 )
 def test_scale(wanted, found, steps):
@@ -150,7 +158,7 @@ def test_each_surplus_container_is_one_difference_of_scale():
     assert [(entry.container, entry.field, entry.action) for entry in found.drift] == [("p-web-2", "scale", "remove")]
 
 
-# -- several services ---------------------------------------------------------------------------------------------------
+# -- several services -------------------------------------------------------------------------------------------------
 
 
 def app(**dependency):
@@ -189,7 +197,12 @@ CHAIN = project(
         (RESTART, {"status": "exited", "code": 1}, {}, ["start p-db-1", "restart p-web-1"]),
         (RESTART, {"status": "paused"}, {}, ["unpause p-db-1"]),
         (RESTART, {}, {}, []),
-        (RESTART, {"made_from": changed(RESTART)}, {"status": "exited", "code": 1}, ["recreate p-db-1", "start p-web-1"]),
+        (
+            RESTART,
+            {"made_from": changed(RESTART)},
+            {"status": "exited", "code": 1},
+            ["recreate p-db-1", "start p-web-1"],
+        ),
         (RESTART, {"made_from": changed(RESTART)}, {"health": "unhealthy"}, ["recreate p-db-1", "restart p-web-1"]),
         (NETWORK, {"made_from": changed(NETWORK)}, {}, ["recreate p-db-1", "recreate p-web-1"]),
         (NETWORK, {"status": "exited", "code": 1}, {}, ["start p-db-1", "restart p-web-1"]),
@@ -228,7 +241,7 @@ def test_dependents_are_removed_before_what_they_depend_on():
     assert said(wanted, db(), container()) == ["remove p-web-1", "remove p-db-1"]
 
 
-# -- orphans, partial runs ----------------------------------------------------------------------------------------------
+# -- orphans, partial runs --------------------------------------------------------------------------------------------
 
 STRANGER = container("p-gone-1", service="gone")
 
@@ -257,7 +270,76 @@ def test_orphans_go_before_surplus():
     assert found == ["remove p-gone-1", "remove p-web-2"]
 
 
-# -- networks and volumes -----------------------------------------------------------------------------------------------
+# -- what may not be done -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "wishes", "done"),
+    [
+        ([container(made_from=P)], {}, None),
+        ([container(made_from=OLD)], {}, "p-web-1 would have to be replaced (command removed)"),
+        ([container(made_from=P)], {"recreate": "always"}, "p-web-1 would have to be replaced (recreate: always)"),
+        ([web(1, P), web(2, P)], {}, "p-web-2 would have to be removed (scale changed)"),
+        # Bringing it up is what its owner wants.
+        ([], {}, None),
+        ([container(made_from=P, status="exited", code=1)], {}, None),
+        ([container(made_from=P, status="paused")], {}, None),
+        ([container(made_from=OLD)], {"recreate": "never"}, None),
+    ],
+)
+def test_a_protected_service_is_not_touched_unasked(found, wishes, done):
+    refusals = planned(P, seen(*found), protected=frozenset({"web"}), **wishes).refusals
+    assert [(at.severity, at.subject, at.code) for at in refusals] == (
+        [("critical", "web", "protected-service-drift")] if done else []
+    )
+    assert done is None or refusals[0].message.startswith(done)
+    assert planned(P, seen(*found), protected=frozenset({"db"}), **wishes).refusals == ()
+
+
+def test_a_protected_service_is_not_restarted_for_another_s_sake():
+    look = seen(db(changed(RESTART)), container(made_from=RESTART))
+    (refusal,) = planned(RESTART, look, protected=frozenset({"web"})).refusals
+    assert "p-web-1 would have to be restarted (db is replaced or restarted)" in refusal.message
+
+
+def test_a_protected_orphan_is_not_removed():
+    look = seen(container(made_from=P), STRANGER)
+    assert planned(P, look, protected=frozenset({"gone"})).refusals == ()
+    (refusal,) = planned(P, look, protected=frozenset({"gone"}), remove_orphans=True).refusals
+    assert "p-gone-1 would have to be removed" in refusal.message
+
+
+def ported(order, *published):
+    ports = [{"target": 80, "published": port} if port else {"target": 80} for port in published]
+    return project({"web": {"ports": ports, "deploy": {"update_config": {"order": order}}}})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "refused"),
+    [
+        (ported("start-first", "8080"), True),
+        (ported("stop-first", "8080"), False),
+        (ported("start-first", ""), False),
+        (ported("start-first", "0"), False),
+        (ported("start-first"), False),
+    ],
+)
+def test_two_containers_cannot_hold_one_port(wanted, refused):
+    assert [at.code for at in planned(wanted, seen(container(made_from=OLD))).refusals] == (
+        ["start-first-port"] if refused else []
+    )
+    assert planned(wanted, seen(container(made_from=wanted))).refusals == ()
+    assert planned(wanted, seen()).refusals == ()
+
+
+def test_a_container_that_was_renamed_by_hand_gets_its_name_back():
+    assert said(P, container("renamed", made_from=P, number=1)) == ["rename p-web-1"]
+    assert said(P, container("renamed", made_from=OLD, number=1)) == ["recreate p-web-1"]
+    # One that an older Compose named in its own way is left as it is.
+    assert said(P, container("p_web_1", number=1)) == []
+
+
+# -- networks and volumes ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -276,7 +358,7 @@ def test_networks_and_volumes_come_only_with_a_container(found, steps):
     assert said(wanted, *found, networks=frozenset({"p_default"})) == steps
 
 
-# -- interrupted replacements -------------------------------------------------------------------------------------------
+# -- interrupted replacements -----------------------------------------------------------------------------------------
 
 NEW_NAME, OLD_NAME, COMPOSE_NAME = "p-web-1.shipshape-new", "p-web-1.shipshape-old", "0123456789ab_p-web-1"
 REPLACES = {"com.docker.compose.replace": "p-web-1"}
@@ -370,7 +452,7 @@ def test_what_is_as_it_should_be_has_an_empty_plan():
     assert found.drift == ()
 
 
-# -- mounts that a successor may take along -------------------------------------------------------------------------------
+# -- mounts that a successor may take along ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,14 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.applied import LABEL, read
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import BakedState
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.plan import Wishes, plan
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.stack import (
     Order,
     Situation,
+    remaining,
     scene_for,
+    stale_files,
     to_build,
     to_pull,
 )
@@ -84,7 +87,9 @@ def test_new_containers_get_a_label_that_leads_to_no_drift():
 
 def test_a_leftover_that_fits_is_known_to_the_view_by_its_future_name():
     shown = scene(TWO, web(1, OLD), web(2, TWO), new(1, TWO))
-    listed = shown.listed([{"Id": "id of p-web-1.shipshape-new", "Names": ["/x"]}, {"Id": "id of p-web-1", "Names": []}])
+    listed = shown.listed(
+        [{"Id": "id of p-web-1.shipshape-new", "Names": ["/x"]}, {"Id": "id of p-web-1", "Names": []}]
+    )
     assert listed == [{"Id": "id of p-web-1.shipshape-new", "Names": ["/p-web-1"]}]
 
 
@@ -134,3 +139,38 @@ def test_what_is_built(entry, there, build, built):
 def test_what_is_pulled(entry, there, pull, pulled):
     service = project({"web": entry}).services["web"]
     assert to_pull(service, seen(images={"a" if there else "-": "1"}), Order(pull=pull)) is pulled
+
+
+@pytest.mark.parametrize(
+    ("source", "inside", "build", "built"),
+    [
+        ("1", "1", "auto", False),
+        ("2", "1", "auto", True),
+        ("2", None, "auto", True),
+        (None, "1", "auto", False),
+        ("2", "1", "never", False),
+    ],
+)
+def test_what_was_built_from_other_files_is_built_again(source, inside, build, built):
+    at = container()
+    look = seen(at, baked={at.id: (BakedState("/app/x.py", source, inside),)})
+    assert to_build(project({"web": BUILT}).services["web"], look, Order(build=build)) is built
+
+
+def test_what_still_differs_after_a_deploy_is_told():
+    wanted = project({"web": {}})
+    assert remaining(wanted, seen(web(1, wanted))) == []
+    # A state is not for ever, and what plain Compose made is not ours to judge without its hash.
+    assert remaining(wanted, seen(web(1, wanted, status="restarting"), container("p-web-2"))) == []
+    (finding,) = remaining(wanted, seen(web(1, OLD), container("p-gone-1", service="gone")))
+    assert (finding.severity, finding.subject, finding.code) == ("warning", "web", "drift-remains")
+    assert "p-web-1 was put right, and yet command removed" in finding.message
+
+
+def test_a_file_that_is_stale_after_a_deploy_is_critical():
+    at = container()
+    look = seen(at, baked={at.id: (BakedState("/app/x.py", "1", "2"), BakedState("/app/y.py", "1", "1"))})
+    (finding,) = stale_files(project(), at, look)
+    assert (finding.severity, finding.code) == ("critical", "baked-file-stale")
+    assert "p-web-1 still has another /app/x.py" in finding.message
+    assert stale_files(project({"other": {}}), at, look) == []

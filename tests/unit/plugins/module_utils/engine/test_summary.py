@@ -26,7 +26,7 @@ P = project()
         (1, [], "missing"),
         (0, [], "scaled to 0"),
         (0, [{}], "running"),
-        (1, [{"status": "exited", "code": 0}], "completed"),
+        (1, [{"status": "exited", "code": 0}], "exited"),
         (1, [{"status": "exited", "code": 1}], "exited"),
         (1, [{"status": "created"}], "created"),
         (2, [{}], "missing"),
@@ -34,7 +34,6 @@ P = project()
         (2, [{"status": "paused"}, {"status": "restarting"}], "restarting"),
         (2, [{"status": "dead"}, {"status": "restarting"}], "dead"),
         (2, [{}, {"health": "unhealthy"}], "unhealthy"),
-        (2, [{}, {"status": "exited", "code": 0}], "running"),
         (2, [{}, {"status": "removing"}], "removing"),
         (3, [{}, {"health": "starting"}, {"status": "paused"}], "paused"),
     ],
@@ -42,6 +41,13 @@ P = project()
 def test_a_service_is_as_its_worst_off_container(scale, states, worst):
     found = [container(f"p-web-{number}", **state) for number, state in enumerate(states, 1)]
     assert services_summary(project({"web": {"scale": scale}}), found)["web"]["state"] == worst
+
+
+@pytest.mark.parametrize(("others", "state"), [([], "completed"), ([container("p-web-2")], "running")])
+def test_a_container_that_was_seen_to_end_well_is_completed(others, state):
+    ended = container(status="exited", code=0)
+    found = services_summary(project({"web": {"scale": 1 + len(others)}}), [ended, *others], {ended.id})
+    assert found["web"]["state"] == state
 
 
 def test_a_job_that_others_wait_for_is_completed():

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 
@@ -12,11 +13,13 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.view_rules
     Scene,
     Successor,
     UnexpectedCreationError,
+    created_with,
     creation,
     final_name,
     retired_name,
     rule,
     temporary_name,
+    updatable,
     with_alias,
     with_inherited_volumes,
 )
@@ -103,7 +106,8 @@ def test_rules(prefix, method, path, expected):
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/containers/create", "/v1.44.1/containers/create", "/1.44/containers/create", "/v1.44containers/create"]
+    "path",
+    ["/v1/containers/create", "/v1.44.1/containers/create", "/1.44/containers/create", "/v1.44containers/create"],
 )
 def test_what_is_no_version_is_no_version(path):
     assert rule("POST", path) == REFUSE
@@ -113,7 +117,7 @@ def test_only_one_version_is_taken_off():
     assert rule("POST", "/v1.44/v1.44/containers/create") == REFUSE
 
 
-# -- creation -----------------------------------------------------------------------------------------------------------
+# -- creation ---------------------------------------------------------------------------------------------------------
 
 FRESH, REPLACING = Place(3, "p-web-3"), Place(1, "p-web-1", replaces="old")
 
@@ -135,7 +139,12 @@ def test_a_created_container_gets_its_place(place, name, number):
     asked = body(HostConfig={"Memory": 5}, NetworkingConfig=None)
     got, document, service, where = creation(scene(place), "p-web-9", asked)
     assert (got, service, where) == (name, "web", place)
-    assert document["Labels"] == {**asked["Labels"], "com.docker.compose.container-number": number, "ours": "yes"}
+    assert document["Labels"] == {
+        **asked["Labels"],
+        "com.docker.compose.container-number": number,
+        "ours": "yes",
+        "io.shipshape.deploy.created": '{"Memory":5}',
+    }
     assert {**document, "Labels": None} == {**asked, "Labels": None}, "nothing else may change"
     assert asked["Labels"].get("ours") is None, "what Compose sent must stay as it was"
 
@@ -191,7 +200,30 @@ def test_alias(endpoint, expected):
     assert with_alias(endpoint, "a", "b") == expected
 
 
-# -- inherited volumes --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("host", "kept"),
+    [
+        ({}, {}),
+        ({"Memory": 0, "CpuShares": None, "CpusetCpus": "", "PidsLimit": -1}, {}),
+        ({"Memory": 5, "NanoCpus": 7, "Privileged": True, "Binds": ["a:/b"]}, {"Memory": 5, "NanoCpus": 7}),
+        ({"RestartPolicy": None}, {}),
+        ({"RestartPolicy": {"Name": ""}}, {}),
+        ({"RestartPolicy": {"Name": "no", "MaximumRetryCount": 3}}, {}),
+        ({"RestartPolicy": {"Name": "always", "MaximumRetryCount": 0}}, {"RestartPolicy": "always"}),
+        ({"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}}, {"RestartPolicy": "on-failure:3"}),
+        ({"RestartPolicy": {"Name": "on-failure"}}, {"RestartPolicy": "on-failure"}),
+    ],
+)
+def test_what_can_be_updated_in_one_form(host, kept):
+    assert updatable(host) == kept
+    assert json.loads(created_with({"HostConfig": host})) == kept
+
+
+def test_a_container_without_settings_has_nothing_that_can_be_updated():
+    assert created_with({}) == created_with({"HostConfig": None}) == "{}"
+
+
+# -- inherited volumes ------------------------------------------------------------------------------------------------
 
 ANONYMOUS = {"Type": "volume", "Target": "/d"}
 NAMED = {"Type": "volume", "Source": "n", "Target": "/d"}
@@ -259,7 +291,7 @@ def test_a_container_that_replaces_one_inherits_its_data():
     assert document["HostConfig"] == {"Init": True, "Mounts": [KEPT]}
 
 
-# -- what is seen -------------------------------------------------------------------------------------------------------
+# -- what is seen -----------------------------------------------------------------------------------------------------
 
 
 def test_a_list_without_the_hidden_and_with_successors_under_their_future_names():

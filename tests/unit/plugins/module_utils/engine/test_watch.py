@@ -11,6 +11,8 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.watch impo
     STABLE,
     WAIT,
     Sample,
+    Watched,
+    begun_anew,
     verdict,
 )
 from ansible_collections.shipshape.deploy.tests.unit.plugins.module_utils.engine.builders import BEGUN, container
@@ -63,8 +65,6 @@ def test_what_was_restarted_or_started_again_is_never_stable():
     ):
         first = replace(FIRST, restarts=before)
         now = replace(first, status=status, health=health, exit_code=code, **change)
-        if now == first or now.restarts == first.restarts and now.started_at == first.started_at:
-            continue
         said = verdict(first, now, elapsed, WINDOW, may_complete)
         assert said.outcome != STABLE, (first, now, elapsed, may_complete)
 
@@ -118,3 +118,44 @@ def test_a_count_that_went_back_is_told_without_negative_numbers():
 )
 def test_a_sample_of_a_container(state, sample):
     assert Sample.of(container(**state)) == sample
+
+
+def watched(first=FIRST, since=100.0):
+    return Watched("id", "p-web-1", "web", first, since, False)
+
+
+@pytest.mark.parametrize(
+    ("now", "allowed", "anew"),
+    [
+        ({}, 1, False),
+        ({"restarts": 1, "started_at": "again"}, 1, True),
+        ({"restarts": 2, "started_at": "again"}, 2, True),
+        ({"restarts": 2, "started_at": "again"}, 1, False),
+        ({"restarts": 1, "started_at": "again"}, 0, False),
+        ({"restarts": 1, "started_at": "again", "status": "restarting"}, 1, False),
+        # Somebody else's doing is no restart of the engine's.
+        ({"started_at": "again"}, 1, False),
+    ],
+)
+def test_a_restart_that_is_allowed_begins_the_window_anew(now, allowed, anew):
+    before, sample = watched(), replace(FIRST, **now)
+    after = begun_anew(before, sample, 107.0, allowed)
+    assert after == (replace(before, first=replace(sample, restarts=0), since=107.0) if anew else before)
+
+
+@pytest.mark.parametrize("allowed", [0, 1, 2])
+def test_exactly_so_many_restarts_are_no_failure(allowed):
+    entry, clock = watched(since=0.0), 0.0
+    for restarts in range(4):
+        clock += 3.0
+        now = replace(FIRST, restarts=restarts, started_at=f"start {restarts}" if restarts else FIRST.started_at)
+        entry = begun_anew(entry, now, clock, allowed)
+        early = verdict(entry.first, now, clock - entry.since, WINDOW, False, allowed)
+        late = verdict(entry.first, now, clock - entry.since + WINDOW, WINDOW, False, allowed)
+        assert (early.outcome, late.outcome) == ((WAIT, STABLE) if restarts <= allowed else (FAILED, FAILED))
+
+
+def test_between_two_allowed_restarts_it_is_waited_for():
+    now = replace(FIRST, status="restarting", restarts=1, exit_code=1)
+    assert verdict(FIRST, now, 1.0, WINDOW, False, 1).outcome == WAIT
+    assert verdict(FIRST, now, 1.0, WINDOW, False, 0).outcome == FAILED
