@@ -57,12 +57,10 @@ class ActionModule(ActionBase):
         return result
 
     def _options(self) -> dict[str, Any]:
-        internal = [name for name in self._task.args if name.startswith("_")]
-        if internal:
-            raise AnsibleActionFail(f"{internal[0]} is not an option of {MODULE}. Remove it from the task.")
-        public = {name: spec for name, spec in ARGUMENTS.items() if not name.startswith("_")}
-        validated: dict[str, Any] = self.validate_argument_spec(argument_spec=public)[1]
-        return validated
+        if self._task.args.get("transfer") is not None:
+            raise AnsibleActionFail(f"transfer is not yours to set: {MODULE} fills it in. Remove it from the task.")
+        validated: dict[str, Any] = self.validate_argument_spec(argument_spec=ARGUMENTS)[1]
+        return {name: value for name, value in validated.items() if name != "transfer"}
 
     def _read(self, options: dict[str, Any]) -> Source:
         src = str(options["src"])
@@ -84,14 +82,15 @@ class ActionModule(ActionBase):
             raise failure(shown(path), "vault-locked", message, remedy) from error
 
     def _ship(self, options: dict[str, Any], source: Source, task_vars: dict[str, Any]) -> dict[str, Any]:
-        arguments = {name: value for name, value in options.items() if name != "env_files"}
+        transfer: dict[str, str] = {}
+        arguments = {**options, "env_files": {}, "transfer": transfer}
         manifest = pack(source.entries)
         if len(manifest) <= _INLINE:
-            arguments["_manifest"] = manifest
+            transfer["manifest"] = manifest
         else:
-            arguments["_manifest_file"] = self._send(manifest.encode("ascii"), "manifest")
+            transfer["manifest_file"] = self._send(manifest.encode("ascii"), "manifest")
         if source.rendered:
-            arguments["_rendered"] = pack_contents(source.rendered)
+            transfer["rendered"] = pack_contents(source.rendered)
         for _ in range(_ROUNDS):
             outcome = self._execute_module(module_name=MODULE, module_args=dict(arguments), task_vars=task_vars)
             needed = outcome.pop("needed", None)
@@ -100,7 +99,7 @@ class ActionModule(ActionBase):
                 if "resolved" in outcome:
                     outcome["dest"] = outcome.pop("resolved")
                 return dict(outcome)
-            arguments["_archive"] = self._send_contents(source, needed)
+            transfer["archive"] = self._send_contents(source, needed)
         message = "something else changes it all the time"
         raise failure(str(options["dest"]), "target-changing", message, "Stop that, then run again")
 

@@ -47,7 +47,7 @@ options:
         dictionaries are refused, because what Compose would read is not what was meant.
       - A variable's name begins with a letter or V(_) and goes on with letters, digits, V(_), V(.) or V(-). The last
         two reach a container, but Compose interpolates no C(${...}) with them.
-      - A file of the same name in O(src) is not shipped.
+      - A file of the same name in O(src) is not shipped. One that was rendered before and is left out now is removed.
     type: dict
     default: {}
   ignore:
@@ -89,6 +89,23 @@ options:
       - A minute is enough for usual projects to arrive.
     type: int
     default: 60
+  transfer:
+    description:
+      - Filled in by the action plugin. Leave it out.
+    type: dict
+    suboptions:
+      manifest:
+        description: Everything that shall be there.
+        type: str
+      manifest_file:
+        description: The file on the target with the same, when it is long.
+        type: path
+      rendered:
+        description: The content of the env files.
+        type: str
+      archive:
+        description: The file on the target with the contents that it asked for.
+        type: path
 extends_documentation_fragment:
   - shipshape.deploy.attributes
 attributes:
@@ -253,6 +270,7 @@ findings:
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -261,8 +279,8 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.files.tree import
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError, failure
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
 
-# The action plugin checks the task against this and gives what begins with an underscore.
-ARGUMENTS = {
+# The action plugin checks the task against this, too.
+ARGUMENTS: dict[str, Any] = {
     "src": {"type": "str", "required": True},
     "dest": {"type": "path", "required": True},
     "env_files": {"type": "dict", "default": {}, "no_log": True},
@@ -273,11 +291,16 @@ ARGUMENTS = {
     "backup": {"type": "bool", "default": False},
     "backup_keep": {"type": "int", "default": 5},
     "lock_timeout": {"type": "int", "default": 60},
-    # Not secret, but a megabyte that nobody wants in the target's syslog.
-    "_manifest": {"type": "str", "no_log": True},
-    "_manifest_file": {"type": "path"},
-    "_rendered": {"type": "str", "no_log": True},
-    "_archive": {"type": "path"},
+    "transfer": {
+        "type": "dict",
+        "options": {
+            # Not secret, but a megabyte that nobody wants in the target's syslog.
+            "manifest": {"type": "str", "no_log": True},
+            "manifest_file": {"type": "path"},
+            "rendered": {"type": "str", "no_log": True},
+            "archive": {"type": "path"},
+        },
+    },
 }
 
 
@@ -295,9 +318,10 @@ def main() -> None:
 
 def _request(module: AnsibleModule) -> Request:
     options = module.params
-    manifest = options["_manifest"]
-    if options["_manifest_file"]:
-        with open(options["_manifest_file"], encoding="ascii") as stream:
+    transfer = options["transfer"] or dict.fromkeys(ARGUMENTS["transfer"]["options"])
+    manifest = transfer["manifest"]
+    if transfer["manifest_file"]:
+        with open(transfer["manifest_file"], encoding="ascii") as stream:
             manifest = stream.read()
     if manifest is None:
         message = "was called without its action plugin, which reads src on the controller"
@@ -308,8 +332,8 @@ def _request(module: AnsibleModule) -> Request:
     return Request(
         dest=options["dest"],
         wanted=unpack(manifest),
-        rendered=unpack_contents(options["_rendered"]) if options["_rendered"] else {},
-        archive=options["_archive"],
+        rendered=unpack_contents(transfer["rendered"]) if transfer["rendered"] else {},
+        archive=transfer["archive"],
         owner=options["owner"],
         group=options["group"],
         backup=options["backup"],

@@ -348,7 +348,7 @@ def test_bad_sources(project: Project) -> None:
     project.write("a", "1")
     assert [finding["code"] for finding in project.refused_play(src="nothing-there")["findings"]] == ["source-missing"]
     assert [finding["code"] for finding in project.refused_play(src="shop/a")["findings"]] == ["source-missing"]
-    assert "_archive" in project.refused_play(_archive="/etc/passwd")["msg"]
+    assert "transfer" in project.refused_play(transfer={"archive": "/etc/passwd"})["msg"]
     assert "Unsupported" in project.refused_play(sorce="x")["msg"]
     assert not project.dest.exists()
 

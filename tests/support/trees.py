@@ -66,12 +66,12 @@ def round_of(source: Source, src: Path, dest: Path | str, archive: Path | None, 
 def call(source: Source, src: Path, dest: Path | str, archive: Path | None, **options: Any) -> ModuleCall:
     """One round as a process that runs."""
     process = {name: options.pop(name) for name in ("check", "diff", "prefix", "env") if name in options}
-    arguments = {"src": str(src), "dest": str(dest), "_manifest": pack(source.entries), **options}
+    transfer = {"manifest": pack(source.entries)}
     if source.rendered:
-        arguments["_rendered"] = pack_contents(source.rendered)
+        transfer["rendered"] = pack_contents(source.rendered)
     if archive is not None:
-        arguments["_archive"] = str(archive)
-    return ModuleCall("tree", arguments, **process)
+        transfer["archive"] = str(archive)
+    return ModuleCall("tree", {"src": str(src), "dest": str(dest), "transfer": transfer, **options}, **process)
 
 
 def write(path: Path, content: str | bytes = "", mode: int = 0o644) -> Path:
