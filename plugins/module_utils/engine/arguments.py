@@ -17,10 +17,18 @@ from .look import Wanted
 from .stack import Stack
 
 
-def _fallback(variable: str) -> tuple[Any, list[str]]:
-    from ansible.module_utils.basic import env_fallback
+def _set_in_environment(variable: str) -> str:
+    """As Docker's own command line does, an empty variable counts as one that is not set."""
+    from ansible.module_utils.basic import AnsibleFallbackNotFound
 
-    return (env_fallback, [variable])
+    value = os.environ.get(variable)
+    if not value:
+        raise AnsibleFallbackNotFound
+    return value
+
+
+def _fallback(variable: str) -> tuple[Any, list[str]]:
+    return (_set_in_environment, [variable])
 
 
 DOCKER_OPTIONS: dict[str, Any] = {

@@ -57,6 +57,13 @@ class Source:
         )
         return ", ".join(os.path.join(self.directory or "", name) for name in names[: len(self.files) or 1])
 
+    def _names_its_files(self) -> bool:
+        """Whether COMPOSE_FILE is set where Compose looks for it: then Compose knows better which files are meant."""
+        names = self.env_files or (".env",)
+        return "COMPOSE_FILE" in os.environ or any(
+            "COMPOSE_FILE" in _text_of(os.path.join(self.directory or "", name)) for name in names
+        )
+
     def problem(self) -> Finding | None:
         """What is wrong before Compose is even asked."""
         directory = self.directory
@@ -71,13 +78,21 @@ class Source:
         if self.definition is None and not self.files:
             if directory is None:  # Compose would take whatever file lies in or above the working directory
                 return _missing(self.name or "project", "has no Compose file", "Set `project_src`, or `definition`")
-            if "COMPOSE_FILE" not in os.environ and not self.spoken:
+            if not self.spoken and not self._names_its_files():
                 looked = ", ".join(DEFAULT_FILES)
                 return _missing(directory, f"holds no Compose file (looked for {looked})", "Check `project_src`")
         for name in self.env_files:
             if not os.path.exists(os.path.join(directory or "", name)):
                 return _missing(os.path.join(directory or "", name), "does not exist", "Check `env_files`")
         return None
+
+
+def _text_of(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
 
 
 def _missing(subject: str, what: str, remedy: str) -> Finding:

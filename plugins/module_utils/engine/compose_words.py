@@ -105,8 +105,8 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     (
         (
             r"Additional propert|must be a|is not allowed|invalid compose project|validating |[Uu]nsupported|"
-            r"has neither|empty compose file|unmarshal errors|failed to parse|Invalid hostPort|decoding |cannot extend|mapping key|"
-            r"invalid "
+            r"has neither|empty compose file|unmarshal errors|failed to parse|Invalid hostPort|decoding |cannot extend|"
+            r"mapping key|invalid "
         ),
         "compose-file-invalid",
         "Mend the key that is named",

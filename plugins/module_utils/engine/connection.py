@@ -16,10 +16,11 @@ import os
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode, urlsplit
 
 from ..report.finding import CRITICAL, Finding, ShipshapeError, failure
@@ -68,14 +69,17 @@ class Endpoint:
             **files,
         )
 
-    def opener(self) -> Callable[[], socket.socket]:
+    def opener(self, log: BinaryIO) -> Callable[[], socket.socket]:
+        """What opens a stream. `log` takes what ssh says on standard error."""
         scheme, _, rest = self.host.partition("://")
+        if not _port_is_a_number(self.host):
+            scheme = ""
         if scheme in ("unix", "http+unix"):
             return lambda: _open_unix("/" + rest.lstrip("/"), self.timeout)
         if scheme in ("tcp", "http", "https"):
             return lambda: _open_tcp(self)
         if scheme == "ssh":
-            return lambda: _open_ssh(self)
+            return lambda: _open_ssh(self, log)
         raise failure(
             "engine",
             "engine-address-invalid",
@@ -114,7 +118,7 @@ def _open_tcp(endpoint: Endpoint) -> socket.socket:
     for path in (endpoint.ca, endpoint.cert, endpoint.key):
         if path and not os.path.exists(path):
             remedy = "Check ca_path, client_cert, client_key and DOCKER_CERT_PATH"
-            raise failure("engine", "tls-file-missing", f"{path} does not exist", remedy)
+            raise failure("engine", "engine-tls-file-missing", f"{path} does not exist", remedy)
     context = ssl.create_default_context(cafile=endpoint.ca)
     if not endpoint.verify:
         context.check_hostname = False
@@ -124,7 +128,14 @@ def _open_tcp(endpoint: Endpoint) -> socket.socket:
     return context.wrap_socket(stream, server_hostname=endpoint.tls_hostname or address.hostname)
 
 
-def _open_ssh(endpoint: Endpoint) -> socket.socket:
+def _port_is_a_number(host: str) -> bool:
+    try:
+        return urlsplit(host).port != -1
+    except ValueError:
+        return False
+
+
+def _open_ssh(endpoint: Endpoint, log: BinaryIO) -> socket.socket:
     """The same bridge that the Docker CLI uses: `docker system dial-stdio` at the far end of an ssh session."""
     address = urlsplit(endpoint.host)
     ours, theirs = socket.socketpair()
@@ -136,7 +147,7 @@ def _open_ssh(endpoint: Endpoint) -> socket.socket:
             [*command, "--", address.hostname or "", "docker", "system", "dial-stdio"],
             stdin=theirs.fileno(),
             stdout=theirs.fileno(),
-            stderr=subprocess.DEVNULL,
+            stderr=log.fileno(),
         )
     ours.settimeout(endpoint.timeout)
     return ours
@@ -165,7 +176,8 @@ class Connection:
     _version: str | None = None
 
     def __post_init__(self) -> None:
-        self.open = self.endpoint.opener()
+        self._ssh_log = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the connection)
+        self.open = self.endpoint.opener(self._ssh_log)
 
     def stream(self) -> http.client.HTTPConnection:
         """A new HTTP connection of the caller's own (the caller closes it)."""
@@ -202,7 +214,10 @@ class Connection:
     def api_version(self) -> str:
         if self._version is None:
             wanted = self.endpoint.api_version
-            self._version = self.ping()["ApiVersion"] if wanted == "auto" else wanted
+            told = self.ping() if wanted == "auto" else {"ApiVersion": wanted}
+            if not isinstance(told, dict) or "ApiVersion" not in told:
+                raise self._no_engine()
+            self._version = told["ApiVersion"]
         return self._version
 
     def _request(self, method: str, target: str, body: bytes | None = None, *, raw: bool = False) -> Any:
@@ -224,7 +239,12 @@ class Connection:
             raise self.unreachable(error) from error
         if answer.status >= 400:
             raise EngineRefusedError(answer.status, f"{method} {target.partition('?')[0]}", _words(said))
-        return said if raw else json.loads(said) if said else None
+        if raw:
+            return said
+        try:
+            return json.loads(said) if said else None
+        except ValueError as error:
+            raise self._no_engine() from error
 
     def sdk(self) -> Any:
         """The Docker SDK's low-level client, made on first use."""
@@ -255,6 +275,17 @@ class Connection:
         address: str = self._tunnel.address
         return address
 
+    def _no_engine(self) -> ShipshapeError:
+        what = f"what answers at {self.endpoint.host} is no Docker engine"
+        return failure("engine", "engine-unreachable", what, "Check docker_host / DOCKER_HOST")
+
+    def _ssh_said(self) -> str:
+        """The last line that ssh wrote, for a message; '' for other ways to the engine."""
+        self._ssh_log.seek(0)
+        lines = self._ssh_log.read().decode("utf-8", "replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()]
+        return f"; ssh says: {said[-1]}" if said else ""
+
     def unreachable(self, error: BaseException) -> Exception:
         """The finding for an engine that cannot be reached: says which of the usual causes it is."""
         host = self.endpoint.host
@@ -282,9 +313,13 @@ class Connection:
         return failure(
             "engine",
             "engine-unreachable",
-            f"the connection to {host} failed: {error or type(error).__name__}",
+            f"the connection to {host} failed: {_one_line(error)}{self._ssh_said()}",
             "Check that the engine runs and that address, TLS files and ssh login are right; then run this again",
         )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _missing_sdk() -> ShipshapeError:

@@ -9,11 +9,13 @@ machine: elsewhere the paths mean nothing here.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from .model import FileMount, Service
 
@@ -48,9 +50,9 @@ def read(service: Service, sizes: Mapping[str, int]) -> dict[str, MountedFile]:
 
 def _read(mount: FileMount, prefix_size: int) -> MountedFile | None:
     try:
-        with open(mount.source, "rb") as stream:
+        with open_regular(mount.source) as stream:
             status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _TOO_LARGE:
+            if status.st_size > _TOO_LARGE:
                 return None
             whole, prefix, binary, done = hashlib.sha256(), "", False, 0
             while piece := stream.read(min(_PIECE, prefix_size - done) if done < prefix_size else _PIECE):
@@ -64,10 +66,24 @@ def _read(mount: FileMount, prefix_size: int) -> MountedFile | None:
     return MountedFile(mount, whole.hexdigest(), done, (status.st_dev, status.st_ino), binary, prefix)
 
 
+def open_regular(path: str) -> BinaryIO:
+    """Opens a regular file; raises OSError for anything else. A pipe or device is not waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return os.fdopen(descriptor, "rb")
+
+
 def inside(pid: int, target: str) -> tuple[int, int] | None:
     """(device, inode) of `target` as the container with main process `pid` sees it; None when that cannot be told."""
+    path = f"/proc/{pid}/root"
+    for part in target.strip("/").split("/"):
+        path = f"{path}/{part}"
+        if os.path.islink(path):
+            return None  # an absolute link in there would be followed on the host, to another file
     try:
-        status = os.stat(f"/proc/{pid}/root{target}")
+        status = os.stat(path)
     except OSError:
         return None
     return (status.st_dev, status.st_ino)

@@ -23,6 +23,7 @@ CREATE = "create"
 REMOVE = "remove"
 
 RENAME = "rename"
+NONE = "none"
 
 SECRET = "***"
 # One that the engine restarted and that has not run for longer than this may be in a crash loop: only watching tells.
@@ -142,7 +143,7 @@ def content_drift(service: Service, container: Observed, look: Look) -> list[Dri
         known = applied.files.get(target) if applied else None
         inside = look.inside.get(container.id, {}).get(target)
         if applied and known and keyed(applied.key, file.digest) != known[0]:
-            if not _is_data(file, applied.key, known[0]):
+            if not (inside in (None, file.inode) and _is_data(file, applied.key, known[0])):
                 values = keyed(applied.key, file.digest)[1:13], known[0][1:13]
                 found.append(Drift(service.name, container.name, "content", file.mount.field, *values, RECREATE))
         elif inside is not None and inside != file.inode:
@@ -159,7 +160,12 @@ def _is_data(file: MountedFile, key: str, before: str) -> bool:
 def runtime_drift(project: Project, service: Service, container: Observed) -> list[Drift]:
     """The live container is not as it was created: updated, renamed, connected or disconnected by hand."""
     found: list[Drift] = []
-    if container.applied is not None and not container.role:
+    applied = container.applied
+    if (
+        applied is not None
+        and not container.role
+        and applied.definition.get("container_name") == service.container_name
+    ):
         name = service.container(project.name, container.number)
         if container.name != name:
             found.append(_runtime(service, container, "container_name", name, container.name, RENAME))
@@ -256,5 +262,6 @@ def surplus(service: Service, container: Observed) -> Drift:
     return Drift(service.name, container.name, "desired", "scale", service.scale, container.number, REMOVE)
 
 
-def orphan(container: Observed) -> Drift:
-    return Drift(container.service, container.name, "orphan", "service", None, container.service, REMOVE)
+def orphan(container: Observed, remove: bool) -> Drift:
+    action = REMOVE if remove else NONE
+    return Drift(container.service, container.name, "orphan", "service", None, container.service, action)

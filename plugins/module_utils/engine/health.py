@@ -11,7 +11,7 @@ from typing import Any
 
 _ALWAYS_WELL = re.compile(
     r"""^(
-        (/usr)?(/bin/)?true | : | exit(\s+0)? | echo(\s.*)?            # the shell's ways to do nothing
+        (/usr)?(/bin/)?true | : | exit(\s+0)? | echo(\s[^|;&]*)?            # the shell's ways to do nothing
       | node\s+(-e|--eval)\s+["']?process\.exit\(0?\);?["']?       # and those of other languages
       | python3?\s+-c\s+["']?(pass|exit\(0?\)|(import\s+sys;\s*)?sys\.exit\(0?\))["']?
       | (.*\|\|\s*(exit\s+0|true|:))                               # whatever happens, the end is well

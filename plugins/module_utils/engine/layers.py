@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .connection import Connection, EngineRefusedError
+from .disk import open_regular
 from .look import BakedState, Observed, Wanted
 
 # Links within a container that are followed before it counts as a circle.
@@ -26,7 +27,7 @@ def read(connection: Connection, found: Sequence[Observed], wanted: Wanted) -> d
     for at in found:
         paths = wanted.watched.get(at.service, ())
         if paths:
-            changes[at.id] = changed_below(connection.get(f"/containers/{at.id}/changes") or [], paths)
+            changes[at.id] = changed_below(connection.get(f"/containers/{at.id}/changes") or [], paths, _mounted(at))
         states = [
             BakedState(path, sources[source], digest_inside(connection, at.id, path))
             for service, path, source in wanted.baked
@@ -37,12 +38,25 @@ def read(connection: Connection, found: Sequence[Observed], wanted: Wanted) -> d
     return {"changes": changes, "baked": baked}
 
 
-def changed_below(changes: Sequence[dict[str, Any]], paths: Sequence[str]) -> tuple[str, ...]:
-    """The changed paths that are one of `paths` or lie below it. Pure."""
+def changed_below(
+    changes: Sequence[dict[str, Any]], paths: Sequence[str], mounted: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The changed paths that are one of `paths` or lie below it. Pure.
+
+    The engine makes the points that it mounts something at (`mounted`) in the same layer, and the way to them.
+    """
     roots = [path.rstrip("/") for path in paths]
     return tuple(
-        entry["Path"] for entry in changes if any(f"{entry['Path']}/".startswith(f"{root}/") for root in roots)
+        entry["Path"]
+        for entry in changes
+        if any(f"{entry['Path']}/".startswith(f"{root}/") for root in roots)
+        and not any(f"{target}/".startswith(f"{entry['Path']}/") for target in mounted)
     )
+
+
+def _mounted(container: Observed) -> list[str]:
+    targets = [mount["Destination"] for mount in container.raw.get("Mounts") or []]
+    return [*targets, *(container.raw["HostConfig"].get("Tmpfs") or {})]
 
 
 def digest_inside(connection: Connection, container_id: str, path: str) -> str | None:
@@ -67,7 +81,7 @@ def digest_inside(connection: Connection, container_id: str, path: str) -> str |
 
 def _digest_on_disk(path: str) -> str | None:
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             return hashlib.sha256(stream.read()).hexdigest()
     except OSError:
         return None

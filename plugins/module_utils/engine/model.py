@@ -131,7 +131,8 @@ def _service(document: Mapping[str, Any], name: str, entry: Mapping[str, Any], a
     definition = {key: value for key, value in definition.items() if not key.startswith("x-")}
     if "deploy" in definition:
         definition["deploy"] = deploy
-    scale = entry.get("scale")
+    # What a provider brings is no container.
+    scale = 0 if entry.get("provider") else entry.get("scale")
     return Service(
         name=name,
         image=entry.get("image") or f"{document['name']}-{name}",

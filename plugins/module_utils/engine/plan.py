@@ -24,7 +24,7 @@ from .drift import (
 )
 from .look import Look, Observed, place_name
 from .model import Dependency, Project, Service
-from .view_rules import Inherited, Place, Successor
+from .view_rules import Inherited, Place, Successor, temporary_name
 
 RESTART = "restart"
 REMOVE = "remove"
@@ -132,9 +132,9 @@ def plan(project: Project, look: Look, hashes: Mapping[str, str], wishes: Wishes
         drift += found
         entries[service.name] = entry
     orphans = () if wishes.partial else _orphans(project, look, wishes)
-    drift += [orphan(container) for container in orphans]
+    drift += [orphan(container, wishes.remove_orphans) for container in orphans]
     if wishes.remove_orphans:
-        removals = [Step(REMOVE, at.name, orphan(at).reason(), at) for at in orphans] + removals
+        removals = [Step(REMOVE, at.name, orphan(at, True).reason(), at) for at in orphans] + removals
     creates = any(entry.creates for entry in entries.values())
     return Plan(
         project=project,
@@ -195,15 +195,19 @@ def _grouped(service: Service, look: Look) -> _Grouped:
     for container in look.of(service.name):
         by_name.setdefault(place_name(container), {})[container.role] = container
     for name, roles in sorted(by_name.items(), key=lambda entry: min(at.number for at in entry[1].values())):
+        if "old" in roles and "" in roles:
+            # Whether the new one has been proven is not known, and the old one is still there: the names go back, so
+            # that the new one is watched again before the old one goes. It keeps running meanwhile.
+            group.tidy.append(Step(RENAME, temporary_name(name), LEFT_BEHIND, roles[""]))
+            roles["new"] = roles.pop("")
         standing = roles.get("") or roles.get("old") or roles.get("compose")
         if standing is not None and standing.role:
             # Its successor never took over, so this is still the one that was proven last.
             group.tidy.append(Step(RENAME, name, LEFT_BEHIND, standing))
         if standing is not None:
             group.standing.append(standing)
-        for role in ("old", "compose"):
-            if roles.get(role) not in (None, standing):
-                group.tidy.append(Step(REMOVE, roles[role].name, LEFT_BEHIND, roles[role]))
+        if roles.get("compose") not in (None, standing):
+            group.tidy.append(Step(REMOVE, roles["compose"].name, LEFT_BEHIND, roles["compose"]))
         if "new" in roles and standing is None:
             group.tidy.append(Step(REMOVE, roles["new"].name, LEFT_BEHIND, roles["new"]))
         elif "new" in roles:

@@ -4,7 +4,7 @@
 """Replaces the containers of one service, and puts everything back when the new ones do not stand.
 
 `deploy.update_config` says how: in what order, how many at a time, and what a failure means. An old container is
-stopped and renamed, and stays until the whole service has been replaced: only then is there nothing to go back to.
+retired (another name, stopped), and stays until the whole service has been replaced and proven.
 """
 
 from __future__ import annotations
@@ -91,11 +91,11 @@ def _replace(
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             if stop_first:
                 list(pool.map(hands.life.stop, old))
+            for step in steps:
+                _hand_over(step, hands)
             watched = [*others, *pool.map(lambda step: hands.start(service, step), steps)]
         started(watched)
         hands.until_stable(service, watched)
-        for step in steps:
-            _take_over(step, hands)
         if not stop_first:
             with ThreadPoolExecutor(_AT_ONCE) as pool:
                 list(pool.map(hands.life.stop, old))
@@ -106,8 +106,8 @@ def _replace(
         hands.report.done(step.action, step.target, step.reason, time.monotonic() - begun)
 
 
-def _take_over(step: Step, hands: Hands) -> None:
-    """The new container is proven: it gets the name."""
+def _hand_over(step: Step, hands: Hands) -> None:
+    """The new container gets the name, before it starts: the engine keeps for good those that one is started with."""
     if step.action == RECREATE and step.container is not None:
         hands.life.rename(step.container.id, retired_name(step.target))
         hands.life.rename(hands.successors[step.target].id, step.target)

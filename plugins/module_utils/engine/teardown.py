@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +17,7 @@ from .look import LABEL_DEPENDS_ON, LABEL_PROJECT, Observed, containers
 from .model import Project
 
 _AT_ONCE = 8
+_ANONYMOUS = re.compile(r"^[0-9a-f]{64}$")
 
 
 def waves(found: Sequence[Observed]) -> list[list[Observed]]:
@@ -45,6 +47,13 @@ def _needs(container: Observed) -> set[str]:
     return {entry.partition(":")[0] for entry in entries.split(",") if entry}
 
 
+def anonymous_volumes(found: Iterable[Observed]) -> set[str]:
+    """Volumes that have no name but the engine's. A container that replaced another mounts them by that name, so the
+    engine does not remove them with it. Pure."""
+    mounts = [mount for at in found for mount in at.raw.get("Mounts") or []]
+    return {mount["Name"] for mount in mounts if mount["Type"] == "volume" and _ANONYMOUS.match(mount.get("Name", ""))}
+
+
 class Teardown:
     """Stops or removes one project."""
 
@@ -64,15 +73,15 @@ class Teardown:
         """Containers and networks of the project are gone; its volumes too when `volumes` is true."""
         asked = list(services)
         found = self._found(asked, one_off=True)
+        anonymous = anonymous_volumes(found) if volumes else set()
         self._wave_by_wave("remove", found, lambda at: self._life.remove(at, stop=True, volumes=volumes))
-        if asked:
-            return  # only some services: the networks and volumes are still those of the others
-        for kind, names in (
-            ("network", self._owned("/networks")),
-            ("volume", self._owned("/volumes") if volumes else []),
-        ):
-            for name in names:
-                self._remove(kind, name)
+        if not asked:  # otherwise the networks are still those of the other services
+            for name in self._owned("/networks"):
+                self._remove("network", name)
+        if volumes:
+            named = [] if asked else self._owned("/volumes")
+            for name in [*named, *sorted(anonymous & self._all_volumes())]:
+                self._remove("volume", name)
 
     def _found(self, services: Iterable[str], *, one_off: bool = False) -> list[Observed]:
         asked = set(services)
@@ -99,6 +108,9 @@ class Teardown:
                 errors = [error for error in hands.map(one, wave) if error is not None]
             if errors:
                 raise errors[0]
+
+    def _all_volumes(self) -> set[str]:
+        return {entry["Name"] for entry in self._connection.get("/volumes").get("Volumes") or []}
 
     def _owned(self, path: str) -> list[str]:
         label = {"label": [f"{LABEL_PROJECT}={self._project.name}"]}
