@@ -273,20 +273,24 @@ def test_a_deploy_that_fails_says_why_and_leaves_the_old_containers_running(stor
     assert "answered 200" not in failed.output, "the deploy went on after its failure"
 
 
-def test_one_host_that_fails_ends_the_deploy_before_the_next(story):
+def test_one_host_that_fails_ends_the_deploy_before_the_next_batch(story):
     site = story.site
-    dests = {name: site.folder / f"{site.name}-{name}" for name in ("one", "two")}
-    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    hosts = {name: {**local, "deploy_dest": str(dest)} for name, dest in dests.items()}
-    inventory = {"deploy": {"hosts": hosts, "vars": {"deploy_project_src": "./broken"}}}
-    (site.folder / "hosts.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
-    (site.folder / "broken").mkdir()
-    (site.folder / "broken/compose.yaml").write_text("services: {web: {imaeg: x}}\n", encoding="utf-8")
-    run = site.play("deploy", "-i", str(site.folder / "hosts.yml"), "-e", "deploy_serial=1", "--limit", "one,two")
+    services = {"bad": {"web": {"imaeg": "x"}}, "good": {"web": {**site.worker, "depends_on": []}}}
+    for name, one in services.items():
+        (site.folder / name).mkdir()
+        (site.folder / name / "compose.yaml").write_text(yaml.safe_dump({"services": one}), encoding="utf-8")
+    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "stack_stability": 1}
+    dests = {name: site.folder / f"{site.name}-{name}" for name in ("a", "b", "c")}
+    sources = {"a": "bad", "b": "good", "c": "good"}
+    hosts = {
+        name: {**local, "deploy_dest": str(dest), "deploy_project_src": sources[name]} for name, dest in dests.items()
+    }
+    (site.folder / "hosts.yml").write_text(yaml.safe_dump({"deploy": {"hosts": hosts}}), encoding="utf-8")
+    run = site.play("deploy", "-i", str(site.folder / "hosts.yml"), "-e", "deploy_serial=2", "--limit", "a,b,c")
     assert run.rc != 0
     assert "imaeg" in run.output
-    assert dests["one"].exists()
-    assert not dests["two"].exists()
+    assert [name for name, dest in dests.items() if dest.exists()] == ["a", "b"]
+    assert len(site.engine.containers(f"{site.name}-b")) == 1
 
 
 @pytest.mark.parametrize(
