@@ -14,6 +14,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.shipshape.deploy.plugins.doc_fragments import docker, project
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments import (
     DOCKER_OPTIONS,
+    LOOK_OPTIONS,
     PROJECT_OPTIONS,
     PROJECT_RULES,
 )
@@ -25,8 +26,8 @@ MODULES = sorted(
 )
 
 
-def fragment(module):
-    return yaml.safe_load(module.ModuleDocFragment.DOCUMENTATION)["options"]
+def fragment(module, part="DOCUMENTATION"):
+    return yaml.safe_load(getattr(module.ModuleDocFragment, part))["options"]
 
 
 def told(option):
@@ -51,9 +52,17 @@ def assert_same(spec, documented):
             assert_same(option["options"], below)
 
 
-@pytest.mark.parametrize(("spec", "module"), [(DOCKER_OPTIONS, docker), (PROJECT_OPTIONS, project)])
-def test_fragments(spec, module):
-    assert_same(spec, fragment(module))
+# By their names in `extends_documentation_fragment`, without that of the collection.
+FRAGMENTS = {
+    "docker": (DOCKER_OPTIONS, fragment(docker)),
+    "project": (PROJECT_OPTIONS, fragment(project)),
+    "project.look": (LOOK_OPTIONS, fragment(project, "LOOK")),
+}
+
+
+@pytest.mark.parametrize("name", FRAGMENTS)
+def test_fragments(name):
+    assert_same(*FRAGMENTS[name])
 
 
 @pytest.mark.parametrize("name", sorted(DOCKER_OPTIONS))
@@ -89,8 +98,7 @@ def test_each_module_takes_what_it_documents(name, monkeypatch):
     options = dict(documented.get("options") or {})
     for one in documented.get("extends_documentation_fragment") or []:
         _, _, fragment_name = one.partition("shipshape.deploy.")
-        if fragment_name in ("docker", "project"):
-            options.update(fragment({"docker": docker, "project": project}[fragment_name]))
+        options.update(FRAGMENTS.get(fragment_name, ({}, {}))[1])
     # What begins with an underscore passes between an action plugin and its module.
     spec = {name: option for name, option in keywords["argument_spec"].items() if not name.startswith("_")}
     assert_same(spec, options)
@@ -104,9 +112,8 @@ def test_each_module_s_examples_and_returns_can_be_read(name):
     returned = yaml.safe_load(module.RETURN)
     assert {"actions", "findings"} <= set(returned)
     examples = yaml.safe_load(module.EXAMPLES)
-    options = (
-        set(yaml.safe_load(module.DOCUMENTATION).get("options") or {}) | set(DOCKER_OPTIONS) | set(PROJECT_OPTIONS)
-    )
+    options = set(yaml.safe_load(module.DOCUMENTATION).get("options") or {})
+    options = options.union(*(spec for spec, _ in FRAGMENTS.values()))
     for task in examples:
         used = task.get(f"shipshape.deploy.{name}")
         assert set(used or {}) <= options, task["name"]

@@ -157,7 +157,7 @@ def test_one_that_was_restarted_lately_may_be_in_a_crash_loop(restarts, now, fla
     assert [(entry.found, entry.action) for entry in found] == ([("flapping", "watch")] if flapping else [])
 
 
-# -- what is not in the definition --------------------------------------------------------------------------------------
+# -- what is not in the definition ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

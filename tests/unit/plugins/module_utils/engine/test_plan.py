@@ -270,7 +270,7 @@ def test_orphans_go_before_surplus():
     assert found == ["remove p-gone-1", "remove p-web-2"]
 
 
-# -- what may not be done -----------------------------------------------------------------------------------------------
+# -- what may not be done ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
