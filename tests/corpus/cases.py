@@ -4,6 +4,8 @@
 A directory holds a Compose project, `change.yaml` when an override changes it, and `case.yaml` when it needs more:
 
     files, env_files, profiles, env   what the caller gives, `files: []` being "what Compose finds by itself"
+    services: [name, ...]             only these, and what they depend on
+    inline: true                      compose.yaml is given as text and not as a file
     needs: {compose, api}             the oldest Compose and the oldest engine API that know the keys
     before: [[docker words], ...]     what exists outside the project, `{project}` being the project's name
     project_name                      the name, where the file itself gives it
@@ -35,19 +37,23 @@ class Definition:
     profiles: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     replace: Mapping[str, str] = field(default_factory=dict)
+    services: tuple[str, ...] = ()
+    inline: bool = False
 
     def words(self) -> list[str]:
         """The options of `docker compose`."""
         words: list[str] = []
-        for option, values in (("--file", self.files), ("--env-file", self.env_files), ("--profile", self.profiles)):
+        files = ("-",) if self.inline else self.files
+        for option, values in (("--file", files), ("--env-file", self.env_files), ("--profile", self.profiles)):
             for value in values:
                 words += [option, value]
         return words
 
     def options(self) -> dict[str, Any]:
         """The options of our modules."""
-        given = {"files": list(self.files), "env_files": list(self.env_files), "profiles": list(self.profiles)}
-        return {name: values for name, values in given.items() if values}
+        files = () if self.inline else self.files
+        given = {"files": files, "env_files": self.env_files, "profiles": self.profiles, "services": self.services}
+        return {name: list(values) for name, values in given.items() if values}
 
     def write(self, folder: Path) -> None:
         for name, content in self.replace.items():

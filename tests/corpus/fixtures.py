@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.corpus.plays import Plays, Start, selected
+from tests.corpus.play import play
+from tests.corpus.plays import Plays, Start, Story, selected
 from tests.support.debs import CACHE, unpacked
 from tests.support.engine import Engine
 
@@ -19,10 +20,10 @@ def plays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """Starts, at its first call from a test function, the plays of all cases selected for that function."""
     under_way: dict[str, Plays] = {}
 
-    def start(request: pytest.FixtureRequest, engine: Engine) -> Plays:
+    def start(request: pytest.FixtureRequest, engine: Engine, story: Story = play) -> Plays:
         name = request.node.originalname
         if name not in under_way:
-            under_way[name] = Plays(engine, selected(request), tmp_path_factory.mktemp(name))
+            under_way[name] = Plays(engine, selected(request), tmp_path_factory.mktemp(name), story)
         return under_way[name]
 
     yield start

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.corpus.cases import Case, Definition
 from tests.corpus.compare import differences
 from tests.corpus.observe import Observed, mark, observe, replaced
@@ -45,12 +47,18 @@ class Stage:
         """`docker compose`; returns what it said of its progress."""
         name = [] if self.case.project_name else ["--project-name", self.project]
         given = ["--progress", "plain", *name, *definition.words()]
-        return self._engine(definition).docker("compose", *given, *words, cwd=self.folder).stderr
+        text = (self.folder / "compose.yaml").read_text(encoding="utf-8") if definition.inline else None
+        return self._engine(definition).docker("compose", *given, *words, cwd=self.folder, input=text).stderr
+
+    def up(self, definition: Definition) -> str:
+        return self.compose(definition, "up", "--detach", *definition.services)
 
     def ours(self, definition: Definition, **options: Any) -> dict[str, Any]:
         """Our module; returns its result."""
         name = {} if self.case.project_name else {"project_name": self.project}
         given = {"project_src": str(self.folder), "docker_host": self.engine.host, **name, **definition.options()}
+        if definition.inline:
+            given["definition"] = yaml.safe_load((self.folder / "compose.yaml").read_text(encoding="utf-8"))
         environment = {**self._engine(definition).env, "DOCKER_HOST": self.engine.host}
         given |= {"stability": 0, "wait_timeout": 30, **options}
         return run_module("stack", given, env=environment)
@@ -70,14 +78,14 @@ def play(stage: Stage) -> Iterator[str]:
     case = stage.case
     stage.prepare()
     stage.set_up()
-    stage.compose(case.first, "up", "--detach")
+    stage.up(case.first)
     by_compose = stage.look()
     yield from _named("ours after Compose", idle(stage, case.first, by_compose))
     changed_by_compose = None
     if case.changed:
         mark(by_compose)
         case.changed.write(stage.folder)
-        stage.compose(case.changed, "up", "--detach")
+        stage.up(case.changed)
         changed_by_compose = stage.look()
     stage.down(case.changed or case.first)
 
@@ -92,6 +100,24 @@ def play(stage: Stage) -> Iterator[str]:
     else:
         yield from _named("ours again", idle(stage, case.first, stage.look()))
     yield from _named("ours removed", removed(stage, case.changed or case.first))
+
+
+def play_adopted(stage: Stage) -> Iterator[str]:
+    """The change of a case, made by us on containers that Compose has made."""
+    case = stage.case
+    assert case.changed
+    stage.prepare()
+    stage.set_up()
+    stage.up(case.first)
+    first = stage.look()
+    mark(first)
+    case.changed.write(stage.folder)
+    stage.up(case.changed)
+    wanted = stage.look()
+    stage.down(case.changed)
+    stage.set_up()
+    stage.up(case.first)
+    yield from changes(stage, case.changed, first, wanted)
 
 
 def changes(stage: Stage, definition: Definition, first: Observed, wanted: Observed) -> Iterator[str]:
@@ -131,7 +157,7 @@ def idle(stage: Stage, definition: Definition, before: Observed) -> Iterator[str
 
 def left_alone(stage: Stage, definition: Definition, before: Observed) -> Iterator[str]:
     """`docker compose up -d` where nothing is to be done; only a finished job is run again, as after Compose itself."""
-    said = PROGRESS.findall(stage.compose(definition, "up", "--detach"))
+    said = PROGRESS.findall(stage.up(definition))
     after = stage.look()
     running = {name for name, document in before.containers.items() if document["State"]["Status"] == "running"}
     for kind, name, verb in said:
@@ -145,7 +171,7 @@ def left_alone(stage: Stage, definition: Definition, before: Observed) -> Iterat
 
 
 def removed(stage: Stage, definition: Definition) -> Iterator[str]:
-    result = stage.ours(definition, state="absent", remove_volumes=True, remove_orphans=True)
+    result = stage.ours(definition, state="absent", services=[], remove_volumes=True, remove_orphans=True)
     yield from succeeded(result, changed=True)
     left = stage.look()
     for kind, names in (("container", left.containers), ("network", left.networks), ("volume", left.volumes)):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -19,14 +20,18 @@ AT_ONCE = 3
 TELLING = ("11-", "12-", "21-", "23-", "33-", "37-", "39-", "56-", "59-")
 
 
+# play() or play_adopted(): yields every way in which Compose and we are not the same.
+Story = Callable[[Stage], Iterable[str]]
+
+
 class Plays:
     """The cases that one test function is to play on one engine, started together, asked for one by one."""
 
-    def __init__(self, engine: Engine, cases: Iterable[Case], folder: Path) -> None:
+    def __init__(self, engine: Engine, cases: Iterable[Case], folder: Path, story: Story = play) -> None:
         self.versions = versions(engine)
         self._pool = ThreadPoolExecutor(AT_ONCE)
         self._plays: dict[str, Future[list[str]]] = {
-            case.name: self._pool.submit(played, case, engine, folder / case.name)
+            case.name: self._pool.submit(played, story, Stage(case, engine, project_name(case), folder / case.name))
             for case in cases
             if case.runs_on(**self.versions)
         }
@@ -40,17 +45,22 @@ class Plays:
         self._pool.shutdown(cancel_futures=True)
 
 
-# What the fixture `plays` gives.
-Start = Callable[[pytest.FixtureRequest, Engine], Plays]
+class Start(Protocol):
+    """What the fixture `plays` gives: the plays of the test function that asks, all started by its first case."""
+
+    def __call__(self, request: pytest.FixtureRequest, engine: Engine, story: Story = play) -> Plays: ...
 
 
-def played(case: Case, engine: Engine, folder: Path) -> list[str]:
+def played(story: Story, stage: Stage) -> list[str]:
     """Every way in which Compose and we are not the same; whatever happens, nothing of the case is left."""
-    project = case.project_name or unique("fid")
     try:
-        return list(play(Stage(case, engine, project, folder)))
+        return list(story(stage))
     finally:
-        engine.sweep(project)
+        stage.engine.sweep(stage.project)
+
+
+def project_name(case: Case) -> str:
+    return case.project_name or unique("fid")
 
 
 def versions(engine: Engine) -> dict[str, str]:

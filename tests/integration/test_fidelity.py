@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.corpus.cases import CASES, Case
-from tests.corpus.play import Stage
+from tests.corpus.play import Stage, play_adopted
 from tests.corpus.plays import Start, assert_same, is_telling, listed
 from tests.support.engine import Engine, unique
 from tests.support.engines import PrivateEngine
@@ -26,6 +26,13 @@ def test_same_as_compose(
     case: Case, plays: Start, request: pytest.FixtureRequest, engine: Engine, busybox: str
 ) -> None:
     assert_same(plays(request, engine), case)
+
+
+@pytest.mark.parametrize("case", listed([case for case in TELLING if "compose" not in case.needs]))
+def test_a_change_of_what_compose_has_made(
+    case: Case, plays: Start, request: pytest.FixtureRequest, engine: Engine, busybox: str
+) -> None:
+    assert_same(plays(request, engine, play_adopted), case)
 
 
 @pytest.mark.parametrize("case", listed(TELLING))
