@@ -61,12 +61,26 @@ def test_the_directory_that_docker_users_have_their_certificates_in(monkeypatch,
     assert (found.ca, found.cert, found.key) == tuple(name and name.replace("+", f"{tmp_path}/") for name in files)
 
 
-@pytest.mark.parametrize("host", ["unix:///run/d.sock", "http+unix:///run/d.sock", "tcp://h", "https://h", "ssh://u@h"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "unix:///run/d.sock",
+        "http+unix:///run/d.sock",
+        "tcp://h",
+        "https://h",
+        "ssh://u@h",
+        "ssh://u@h:22",
+        "tcp://[::1]:2375",
+    ],
+)
 def test_addresses_that_can_be_used(host):
-    assert callable(Endpoint(host).opener())
+    assert callable(Connection(Endpoint(host)).open)
 
 
-@pytest.mark.parametrize("host", ["/run/docker.sock", "npipe:////./pipe/docker", "h:2375", "fd://", "ftp://h", "x"])
+@pytest.mark.parametrize(
+    "host",
+    ["/run/docker.sock", "npipe:////./pipe/docker", "h:2375", "fd://", "ftp://h", "x", "tcp://h:port", "ssh://h:x"],
+)
 def test_addresses_that_cannot_be_used(host):
     with pytest.raises(ShipshapeError, match="docker_host") as raised:
         Connection(Endpoint(host))

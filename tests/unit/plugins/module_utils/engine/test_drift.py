@@ -319,7 +319,7 @@ def test_networks_that_are_not_its_own_to_have(entry):
         (Drift("web", "c", "state", "state", "running", "exited (1)", "start"), "it is exited (1)"),
         (missing(WEB, "p-web-1"), "it does not exist"),
         (surplus(WEB, container("p-web-2")), "scale changed"),
-        (orphan(container()), "no service of that name"),
+        (orphan(container(), True), "no service of that name"),
     ],
 )
 def test_reasons(drift, reason):

@@ -78,19 +78,20 @@ def told(todo, *, failing=(), rollback=True, **update):
     return story.told, [f"{entry.action} {entry.target}" for entry in story.report.actions]
 
 
-TAKEN_OVER = ["rename id of p-web-1 to p-web-1.shipshape-old", "rename new p-web-1 to p-web-1"]
+# Before it starts: the engine keeps for good the name that a container is started with.
+HANDED_OVER = ["rename id of p-web-1 to p-web-1.shipshape-old", "rename new p-web-1 to p-web-1"]
 
 
 def test_the_old_one_stops_first_and_goes_last():
     assert told(steps(1)) == (
-        ["stop p-web-1", "start new p-web-1", "watch p-web-1", *TAKEN_OVER, "remove p-web-1"],
+        ["stop p-web-1", *HANDED_OVER, "start new p-web-1", "watch p-web-1", "remove p-web-1"],
         ["recreate p-web-1"],
     )
 
 
 def test_the_new_one_starts_first_where_the_file_says_so():
     assert told(steps(1), order="start-first") == (
-        ["start new p-web-1", "watch p-web-1", *TAKEN_OVER, "stop p-web-1", "remove p-web-1"],
+        [*HANDED_OVER, "start new p-web-1", "watch p-web-1", "stop p-web-1", "remove p-web-1"],
         ["recreate p-web-1"],
     )
 
@@ -103,7 +104,7 @@ def test_what_is_merely_created_replaces_nothing():
 def test_a_new_one_that_does_not_stand_goes_and_the_old_one_runs_again(order):
     story, done = told(steps(1), failing=["p-web-1"], order=order)
     assert story[-3:] == ["discard new p-web-1", "restore p-web-1", "failed: ShipshapeError"]
-    assert not any(line.startswith(("remove", "rename")) for line in story)
+    assert not any(line.startswith("remove") for line in story)
     assert done == ["rollback p-web-1"]
 
 
