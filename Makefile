@@ -19,8 +19,10 @@ export LC_ALL ?= C.UTF-8
 export PATH := $(BIN):$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(TREE)
 export ANSIBLE_HOME := $(CACHE)/ansible
-# A cow has no place in a log.
+# Neither a cow nor colours have a place in a log.
 export ANSIBLE_NOCOWS := 1
+export ANSIBLE_NOCOLOR := 1
+export NO_COLOR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
