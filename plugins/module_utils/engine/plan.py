@@ -198,6 +198,8 @@ def _grouped(service: Service, look: Look) -> _Grouped:
         if "old" in roles and "" in roles:
             # Whether the new one has been proven is not known, and the old one is still there: the names go back, so
             # that the new one is watched again before the old one goes. It keeps running meanwhile.
+            if "new" in roles:
+                group.tidy.append(Step(REMOVE, roles["new"].name, LEFT_BEHIND, roles["new"]))
             group.tidy.append(Step(RENAME, temporary_name(name), LEFT_BEHIND, roles[""]))
             roles["new"] = roles.pop("")
         standing = roles.get("") or roles.get("old") or roles.get("compose")
@@ -253,7 +255,11 @@ def _service_plan(
         name = service.container(project.name, number)
         drift.append(missing(service, name))
         steps.append(Step(CREATE, name, "it does not exist", place=Place(number, name)))
-    unused = [Step(REMOVE, at.name, LEFT_BEHIND, at) for at in group.successors.values() if at.id not in used]
+    unused = [
+        Step(REMOVE, temporary_name(name), LEFT_BEHIND, at)
+        for name, at in group.successors.items()
+        if at.id not in used
+    ]
     replaced = {step.container.id for step in steps if step.action == RECREATE and step.container}
     staying = tuple(at for at in kept if at.id not in replaced)
     return ServicePlan(service, tuple(steps), staying), drift, removals, unused
