@@ -89,7 +89,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     ) -> tuple[list[dict[str, Any]], str]:
         """Transfers the contents at `missing` as one file, which goes with the task's temporary directory."""
         known = [source.as_argument(None) for source in sources]
-        directory = self._make_tmp_path()
+        # The call before has made one already, unless it was piped to the interpreter; a second would be forgotten.
+        directory = self._connection._shell.tmpdir or self._make_tmp_path()
         remote: str = self._connection._shell.join_path(directory, "scripts")
         with tempfile.NamedTemporaryFile(dir=constants.DEFAULT_LOCAL_TMP) as package:
             for number in missing:

@@ -173,7 +173,9 @@ def test_large_files_are_transferred_only_when_they_are_needed(tmp_path, out, fi
     (files / "small").write_text(HELLO)
     scripts = [{"src": name, "dest": str(out / name)} for name in ("small", "large")]
     scripts[1]["run"] = []
-    played = play(tmp_path, task(scripts=scripts[::-1]), options=["-vvv", "--diff"])
+    remote = {"ANSIBLE_REMOTE_TEMP": str(tmp_path / "remote")}
+    played = play(tmp_path, task(scripts=scripts[::-1]), options=["-vvv", "--diff"], env=remote)
+    assert not list((tmp_path / "remote").iterdir()), "what was transferred still lies on the target"
     assert (out / "large").read_bytes() == large
     assert played.last["scripts"][0]["run"]["stdout"] == "large\n"
     assert "PUT " in played.output
