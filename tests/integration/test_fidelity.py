@@ -7,13 +7,15 @@ concern them and the telling ones; the whole corpus on these is in tests/faults/
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.corpus.cases import CASES, Case
-from tests.corpus.play import Stage, play_adopted
-from tests.corpus.plays import Start, assert_same, is_telling, listed
+from tests.corpus.cases import CASES, Case, Definition
+from tests.corpus.play import Stage, play, play_adopted
+from tests.corpus.plays import Start, assert_same, is_telling, listed, played
 from tests.support.engine import Engine, unique
 from tests.support.engines import PrivateEngine
 
@@ -46,6 +48,27 @@ def test_same_on_engine_2010(
     case: Case, plays: Start, request: pytest.FixtureRequest, engine2010: PrivateEngine
 ) -> None:
     assert_same(plays(request, engine2010), case)
+
+
+class Tampering(Stage):
+    """Someone who deploys something else than what is asked for."""
+
+    def ours(self, definition: Definition, **options: Any) -> dict[str, Any]:
+        assert self.case.changed
+        return super().ours(self.case.changed, **options)
+
+
+def test_a_difference_is_told(engine: Engine, busybox: str, tmp_path: Path) -> None:
+    """What all the others rest on: were we not the same as Compose, this is where it would be seen."""
+    case = next(case for case in CASES if case.name.startswith("01-"))
+    told = "\n".join(played(play, Tampering(case, engine, unique("fid"), tmp_path / "project")))
+    for words in (
+        r"ours after Compose: changed=True",
+        r"ours after Compose: replaced or restarted",
+        r"ours against Compose's: containers\.\S+-web-1\.Args: \['3600'\] became \['3601'\]",
+        r"Compose after ours: Container \S+-web-1: Recreate",
+    ):
+        assert re.search(words, told), told
 
 
 @pytest.mark.engine2010
