@@ -212,7 +212,19 @@ def test_a_crash_loop_is_not_running_for_the_health_script(studio: Studio) -> No
 
     studio.compose("--profile", "infra", "up", "-d", "--no-deps", "console")
     until(lambda: studio.container("console")["State"]["Health"]["Status"] == "healthy")
+    ask = "import urllib.request as u; print(u.urlopen('http://localhost:9000/status.json').read().decode())"
+    seen = json.loads(studio.compose("exec", "console", "python3", "-c", ask).stdout)
+    assert [(target["name"], target["ok"]) for target in seen] == [("site", True), ("web", True), ("database", True)]
     studio.compose("--profile", "infra", "rm", "-fs", "console")
+
+
+def test_a_replacement_that_never_started_is_named_and_takes_nothing_down(studio: Studio) -> None:
+    studio.compose("up", "--no-start", "--no-recreate", "--no-deps", "--scale", "worker=2", "worker")
+    code, report = studio.health_check()
+    reasons = [service["reason"] for service in report["services"] if service["verdict"] != "ok"]
+    assert (code, reasons) == (1, ["was made to replace another and never started"])
+    studio.compose("up", "-d", "--no-recreate", "--no-deps", "--scale", "worker=1", "worker")
+    until(studio.well)
 
 
 def test_a_lost_database_is_down_and_comes_back_by_itself(studio: Studio) -> None:

@@ -87,8 +87,10 @@ def ask(watched: Target) -> tuple[bool, str]:
             socket.create_connection((parts.hostname or "", parts.port or 0), timeout=SECONDS).close()
             seen = "accepts connections"
         else:
-            with urllib.request.urlopen(watched.url, timeout=SECONDS) as answer:
-                seen = f"{answer.status} {answer.read(300).decode(errors='replace')}"
+            # Targets of our own then answer in a line or two instead of a whole page or report.
+            request = urllib.request.Request(watched.url, headers={"Accept": "text/plain"})
+            with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+                seen = f"{answer.status} {answer.read(300).decode(errors='replace').strip()}"
     except OSError as error:
         return False, str(error)
     return True, f"{seen} ({(time.perf_counter() - began) * 1000:.0f} ms)"
