@@ -392,6 +392,13 @@ def test_full_disk_changes_nothing(project: Project) -> None:
         subprocess.run(["umount", project.dest], check=True)
 
 
+def test_more_files_than_may_be_open(project: Project) -> None:
+    for number in range(150):
+        project.write(f"d{number % 3}/f{number}", str(number))
+    project.shipped(prefix=["prlimit", "--nofile=100:100"])
+    assert snapshot(project.dest) == snapshot(project.src)
+
+
 def test_two_at_once(project: Project) -> None:
     project.write("a", "1")
     project.shipped()

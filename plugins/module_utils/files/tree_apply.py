@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import stat
+import sys
 import tarfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -53,7 +55,8 @@ class Applier:
         self.backup = state.new_backup()
         self.kept = False
         self.first: Action | None = None  # done by the caller, to be told once the rest can be done
-        self.pending: dict[str, Pending] = {}
+        self.pending: dict[str, Pending | _Unheld] = {}
+        self._descriptors = _descriptors()
         self._undo: list[Callable[[], None]] = []
         self._touched: set[str] = set()
         self._unfinished: list[Step] = []
@@ -173,7 +176,7 @@ class Applier:
             pending.dest = pending.target = full
         else:
             pending = prepare(full, content, attributes, expected_sha256=step.entry.content)
-        self.pending[step.path] = pending
+        self.pending[step.path] = pending if len(self.pending) < self._descriptors else _Unheld(pending)
 
     def _roll_back(self) -> None:
         for pending in self.pending.values():
@@ -295,6 +298,37 @@ class Applier:
 
     def _full(self, path: str) -> str:
         return os.path.join(self.dest, path)
+
+
+class _Unheld:
+    """A Pending that gave its descriptor back, because a tree can have more files than a process may hold open.
+
+    What is lost is the lock that tells a sweep that the temporary is in use. No other run of tree sweeps meanwhile:
+    dest has a lock of its own.
+    """
+
+    def __init__(self, pending: Pending) -> None:
+        self.target = pending.target
+        self.path = pending.path
+        pending._release()
+
+    def commit(self, *, sync: bool) -> None:
+        with explained(self.target, "put the new file in place"):
+            os.rename(self.path, self.target)
+        self.path = ""
+        if sync:
+            sync_directories([self.target])
+
+    def discard(self) -> None:
+        if self.path:
+            with suppress(OSError):
+                os.unlink(self.path)
+
+
+def _descriptors() -> int:
+    """How many temporaries to hold open: half of what is allowed, there is other use for the rest."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return hard // 2 if hard != resource.RLIM_INFINITY else sys.maxsize
 
 
 def _members(archive: str | None) -> Iterator[tuple[str, IO[bytes]]]:
