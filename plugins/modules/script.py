@@ -193,6 +193,8 @@ attributes:
     platforms: posix
 notes:
   - The target needs Linux and Python 3.9 or later.
+  - When a rename fails although everything was prepared (the destination is a mount point, say), scripts that were
+    replaced before it stay replaced; RV(actions) and RV(scripts[].changed) tell which.
   - An existing script hands on its ACL, SELinux context and C(user.*) extended attributes.
   - Temporaries are named C(.shipshape-NAME-RANDOM.tmp). One is left only by a run that was killed, and the next run
     removes it.

