@@ -50,6 +50,12 @@ def test_a_label_tells_equal_values_apart_only_on_its_own_container():
     assert one["A"] != two["A"], "the same value under the same digest on two containers could be looked up"
 
 
+def test_a_label_is_written_the_same_way_whatever_the_order_of_its_keys(monkeypatch):
+    monkeypatch.setattr("secrets.token_hex", lambda _: "key")
+    one, two = (web(labels=labels) for labels in ({"a": "1", "b": "2"}, {"b": "2", "a": "1"}))
+    assert label(one, one.services["web"]) == label(two, two.services["web"])
+
+
 @pytest.mark.parametrize(
     ("before", "after", "differing"),
     [

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine import watch
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.connection import EngineRefusedError
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.watch import (
     FAILED,
     STABLE,
@@ -13,8 +15,10 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.watch impo
     Sample,
     Watched,
     begun_anew,
+    until_stable,
     verdict,
 )
+from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 from ansible_collections.shipshape.deploy.tests.unit.plugins.module_utils.engine.builders import BEGUN, container
 
 FIRST = Sample("running", 0, "begun", 0)
@@ -159,3 +163,122 @@ def test_between_two_allowed_restarts_it_is_waited_for():
     now = replace(FIRST, status="restarting", restarts=1, exit_code=1)
     assert verdict(FIRST, now, 1.0, WINDOW, False, 1).outcome == WAIT
     assert verdict(FIRST, now, 1.0, WINDOW, False, 0).outcome == FAILED
+
+
+class Clock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+class Engine:
+    """Containers by id, each a list of (second from which it holds, what it looks like then)."""
+
+    def __init__(self, clock, **stories):
+        self._clock, self._stories, self.asked = clock, stories, 0
+
+    def get(self, path, **query):
+        self.asked += 1
+        passed = self._clock.now - 1000.0
+        state = [state for since, state in self._stories[path.split("/")[2]] if passed >= since][-1]
+        if state is None:
+            raise EngineRefusedError(404, path, "No such container")
+        return container(**state).raw
+
+    def sdk(self):
+        return self
+
+    def logs(self, container_id, **options):
+        return f"first of {container_id}\nlast of {container_id}\n".encode()
+
+
+def looked(monkeypatch, *stories, window=10.0, timeout=60.0, allowed=0, may_complete=False):
+    """How watching containers with these stories ends: (seconds, names of those that ended well or the finding)."""
+    clock = Clock()
+    monkeypatch.setattr(watch, "time", clock)
+    names = [f"c{number}" for number in range(len(stories))]
+    engine = Engine(clock, **dict(zip(names, stories)))
+    entries = [Watched(name, name, "web", Sample("running", 0, BEGUN, 0), 1000.0, may_complete) for name in names]
+    try:
+        ended = until_stable(engine, entries, window, timeout, allowed)
+    except ShipshapeError as error:
+        (finding,) = error.findings
+        return clock.now - 1000.0, (finding.code, finding.message, error.logs)
+    assert engine.asked < 2000
+    return clock.now - 1000.0, [entry.name for entry in ended]
+
+
+def test_all_that_run_on_are_stable_when_the_window_is_over(monkeypatch):
+    seconds, ended = looked(monkeypatch, [(0, {})], [(0, {})])
+    assert 10.0 <= seconds <= 10.6
+    assert ended == []
+
+
+def test_one_that_becomes_healthy_late_is_waited_for(monkeypatch):
+    seconds, _ = looked(monkeypatch, [(0, {"health": "starting"}), (40, {"health": "healthy"})])
+    assert 40.0 <= seconds <= 40.6
+
+
+@pytest.mark.parametrize(
+    ("story", "code", "at"),
+    [
+        ([(0, {}), (3, {"status": "exited", "code": 3})], "container-exited", 3),
+        ([(0, {}), (3, {"restarts": 1})], "container-restarting", 3),
+        ([(0, {}), (3, {"health": "unhealthy"})], "container-unhealthy", 3),
+        ([(0, {}), (3, None)], "container-gone", 3),
+        ([(0, {"health": "starting"})], "container-not-ready", 70),
+        ([(0, {"status": "created"})], "container-not-ready", 70),
+    ],
+)
+def test_one_that_does_not_stand_is_told_at_once_with_its_last_lines(monkeypatch, story, code, at):
+    seconds, (found, message, logs) = looked(monkeypatch, [(0, {})], story)
+    assert found == code
+    assert at <= seconds <= at + 0.6
+    assert message.startswith("container c1: ")
+    assert message.endswith("it said last: last of c1")
+    assert logs["c1"] == ["first of c1", "last of c1"]
+
+
+def test_what_a_healthcheck_said_last_is_part_of_the_log(monkeypatch):
+    log = [{"Output": "an older one"}, {"Output": "one\ntwo\nthree\nconnection refused\n"}]
+    state = {"health": "unhealthy", "Health": {"Status": "unhealthy", "Log": log}}
+    _, (_, message, logs) = looked(monkeypatch, [(0, state)])
+    assert logs["c0"][-3:] == ["healthcheck: two", "healthcheck: three", "healthcheck: connection refused"]
+    assert "connection refused" in message
+
+
+def test_one_that_has_done_its_work_is_told(monkeypatch):
+    job = [(0, {}), (2, {"status": "exited", "code": 0})]
+    seconds, ended = looked(monkeypatch, job, may_complete=True)
+    assert seconds < 3
+    assert len(ended) == 1
+    assert looked(monkeypatch, job)[1][0] == "container-exited"
+
+
+def test_an_allowed_restart_makes_the_window_begin_anew(monkeypatch):
+    story = [(0, {}), (3, {"status": "restarting"}), (5, {"restarts": 1, "StartedAt": "again"})]
+    seconds, _ = looked(monkeypatch, story, allowed=1)
+    assert 15.0 <= seconds <= 16.0
+    assert looked(monkeypatch, story)[1][0] == "container-restarting"
+
+
+@pytest.mark.parametrize("dead", [{"status": "exited", "code": 1}, {"status": "restarting"}, {"restarts": 4}, None])
+def test_one_that_dies_while_others_are_waited_for(monkeypatch, dead):
+    slow = [(0, {"health": "starting"}), (40, {"health": "healthy"})]
+    _, outcome = looked(monkeypatch, [(0, {}), (20, dead)], slow)
+    assert outcome, "the first was stable at 10 s and is down at 20 s: the end must not be well"
+    assert outcome[0].startswith("container-")
+    assert "c0" in outcome[1]
+
+
+def test_logs_that_cannot_be_had_do_not_hide_the_failure(monkeypatch):
+    monkeypatch.setattr(Engine, "logs", lambda *_, **__: 1 / 0)
+    _, (code, message, logs) = looked(monkeypatch, [(0, {"status": "exited", "code": 3})])
+    assert (code, message, logs) == ("container-exited", "container c0: it exited with code 3", {"c0": []})
