@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
-import subprocess
+import socket
 import tarfile
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from tests.support.engine import Engine
 
@@ -37,25 +40,44 @@ class Observed:
         """What changes when a container is replaced or restarted."""
         return {name: (document["Id"], document["State"]["StartedAt"]) for name, document in self.containers.items()}
 
-    def still_running(self) -> dict[str, tuple[str, str]]:
-        running = {name for name, document in self.containers.items() if document["State"]["Status"] == "running"}
-        return {name: identity for name, identity in self.identities().items() if name in running}
+
+class Socket(http.client.HTTPConnection):
+    """The engine's own socket: a look takes a dozen requests, and a process for each would cost more than the look."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__("engine", timeout=60)
+        self._path = engine.host.removeprefix("unix://")
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+    def read(self, resource: str, **query: str) -> bytes:
+        self.request("GET", f"/{resource}?{urlencode(query)}")
+        answer = self.getresponse()
+        body = answer.read()
+        assert answer.status == 200, f"GET /{resource}: {answer.status} {body.decode()}"
+        return body
+
+    def listed(self, path: str, key: str, project: str) -> list[Document]:
+        """What `path` lists for the project (under `key`, where the engine wraps it), each inspected by its own id."""
+        filters = json.dumps({"label": [f"{LABEL}={project}"]})
+        found = json.loads(self.read(path, filters=filters, all="1"))
+        entries = found.get(key) or [] if isinstance(found, dict) else found
+        one = "containers/{}/json" if path == "containers/json" else path + "/{}"
+        return [json.loads(self.read(one.format(entry.get("Id") or entry["Name"]))) for entry in entries]
 
 
 def observe(engine: Engine, project: str, look: Iterable[str] = ()) -> Observed:
-    found: dict[str, dict[str, Document]] = {}
-    for kind, listing in {
-        "container": ["ps", "-aq", "--no-trunc"],
-        "network": ["network", "ls", "-q", "--no-trunc"],
-        "volume": ["volume", "ls", "-q"],
-    }.items():
-        ids = engine.lines(*listing, "--filter", f"label={LABEL}={project}")
-        documents = json.loads(engine.docker(kind, "inspect", *ids).stdout) if ids else []
-        found[kind] = {document["Name"].lstrip("/"): document for document in documents}
-    containers = found["container"]
+    with closing(Socket(engine)) as api:
+        containers, networks, volumes = (
+            {document["Name"].lstrip("/"): document for document in api.listed(path, key, project)}
+            for path, key in (("containers/json", ""), ("networks", ""), ("volumes", "Volumes"))
+        )
+        files = {f"{name}:{path}": _file(api, name, path) for name, path in _wanted(containers, look)}
     kept = {f"{name}:{mount['Destination']}": _marker(mount).exists() for name, mount in _anonymous(containers)}
-    files = {f"{name}:{path}": _file(engine, name, path) for name, path in _wanted(containers, look)}
-    return Observed(containers, found["network"], found["volume"], kept, files)
+    return Observed(containers, networks, volumes, kept, files)
 
 
 def _wanted(containers: dict[str, Document], look: Iterable[str]) -> list[tuple[str, str]]:
@@ -68,12 +90,8 @@ def _wanted(containers: dict[str, Document], look: Iterable[str]) -> list[tuple[
     ]
 
 
-def _file(engine: Engine, container: str, path: str) -> str:
-    words = ["docker", "cp", f"{container}:{path}", "-"]
-    done = subprocess.run(words, env=engine.environment, capture_output=True)
-    if done.returncode:
-        return done.stderr.decode().strip()
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+def _file(api: Socket, container: str, path: str) -> str:
+    with tarfile.open(fileobj=io.BytesIO(api.read(f"containers/{container}/archive", path=path))) as tar:
         member = tar.getmembers()[0]
         content = tar.extractfile(member)
         return f"{member.mode:o} {member.uid}:{member.gid} {content.read().decode() if content else member.type!r}"
