@@ -16,7 +16,7 @@ from ..report.result import Report
 from . import applied
 from .compose import Compose
 from .connection import Connection
-from .drift import RECREATE, baked_drift, container_drift, needs_hashes
+from .drift import RECREATE, baked_drift, container_drift, needs_hashes, state_drift
 from .health import vacuous
 from .lock import locked
 from .look import LABEL_HASH, Look, Observed, Wanted, containers, look
@@ -24,6 +24,7 @@ from .model import Project, Service, project_from, secrets_of
 from .plan import Plan, ServicePlan, Wishes, plan, reused
 from .summary import diff, services_summary
 from .view_rules import Place, Scene
+from .watch import last_lines
 
 _FULL_ID = re.compile(r"\b[0-9a-f]{64}\b")
 _NOT_THERE = "it is not on the engine"
@@ -101,8 +102,10 @@ class Stack:
         seen = look(self._connection, project, order.wanted)
         self._report.values["services"] = services_summary(project, seen.containers, seen.done)
         stale = [entry for at in seen.containers for entry in stale_files(project, at, seen)]
-        if stale:
-            raise ShipshapeError(*stale)
+        down = not_running(project, seen, order)
+        if stale or down:
+            logs = {at.name: last_lines(self._connection, at.id) for at, _ in down}
+            raise ShipshapeError(*stale, *(finding for _, finding in down), logs=logs)
         self._report.add(*remaining(project, seen))
 
     def look_only(self, order: Order) -> None:
@@ -336,6 +339,22 @@ def to_pull(service: Service, seen: Look, order: Order) -> bool:
     if service.builds or not service.scale:
         return False
     return policy == "always" or (policy != "never" and service.image not in seen.images)
+
+
+def not_running(project: Project, seen: Look, order: Order) -> list[tuple[Observed, Finding]]:
+    """Containers that were up when they were watched, and are not any more now that the others are. Pure."""
+    found = []
+    for at in seen.containers:
+        service = project.services.get(at.service)
+        if service is None or at.service in order.optional_services:
+            continue
+        for entry in state_drift(service, at, seen.taken, at.id in seen.done):
+            if entry.found == "flapping" and order.restarts_allowed:
+                continue
+            what = f"container {at.name} was up when it was watched, and is {entry.found} now that the others are up"
+            how = "Read its last lines (`logs` in this result), mend the service and run this again"
+            found.append((at, Finding(CRITICAL, at.service, "service-not-running", what, how)))
+    return found
 
 
 def remaining(project: Project, seen: Look) -> list[Finding]:

@@ -129,33 +129,28 @@ def until_stable(
     Raises ShipshapeError for those that are not, at once for
     the first that fails, or when `timeout` seconds have passed. Up to `restarts_allowed` restarts only begin a
     container's window anew."""
-    waiting = list(watched)
-    ended: list[Observed] = []
-    last: dict[str, tuple[Watched, Verdict, Observed | None]] = {}
+    entries = list(watched)
     begun, pause = time.monotonic(), _FIRST_PAUSE
-    while waiting:
-        still = []
-        for known in waiting:
+    while True:
+        # All of them every time: one that was stable may have died while another was still starting.
+        seen = []
+        for at, known in enumerate(entries):
             now, container = sample(connection, known.id)
-            entry = begun_anew(known, now, time.monotonic(), restarts_allowed)
+            entry = entries[at] = begun_anew(known, now, time.monotonic(), restarts_allowed)
             elapsed = time.monotonic() - entry.since
             said = verdict(entry.first, now, elapsed, window, entry.may_complete, restarts_allowed)
             if said.outcome == FAILED:
                 raise failed(connection, entry.service, entry.id, entry.name, said, container)
-            if said.outcome == STABLE and container is not None and now.status == "exited":
-                ended.append(container)
-            if said.outcome == WAIT:
-                still.append(entry)
-                last[entry.id] = (entry, said, container)
-        waiting = still
-        if waiting and time.monotonic() - begun > timeout + window:
-            entry, said, container = last[waiting[0].id]
-            late = Verdict(FAILED, "container-not-ready", f"after {timeout:g} s {said.reason}")
-            raise failed(connection, entry.service, entry.id, entry.name, late, container)
-        if waiting:
-            time.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
-    return ended
+            seen.append((entry, said, container))
+        late = next((look for look in seen if look[1].outcome == WAIT), None)
+        if late is None:
+            return [container for _, _, container in seen if container is not None and container.ended_well]
+        if time.monotonic() - begun > timeout + window:
+            entry, said, container = late
+            too_late = Verdict(FAILED, "container-not-ready", f"after {timeout:g} s {said.reason}")
+            raise failed(connection, entry.service, entry.id, entry.name, too_late, container)
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
 def begun_anew(entry: Watched, now: Sample, at: float, allowed: int) -> Watched:
