@@ -110,7 +110,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments 
     open_stack,
     wanted_look,
 )
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.stack import Order
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.order import Order
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
 

@@ -6,48 +6,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError, failure
+from ..report.finding import WARNING, Finding, ShipshapeError, failure
 from ..report.masking import Masker
 from ..report.result import Report
 from . import applied
 from .compose import Compose
 from .connection import Connection
-from .drift import RECREATE, baked_drift, container_drift, needs_hashes, state_drift
+from .drift import needs_hashes
 from .health import vacuous
+from .images import Images
 from .lock import locked
-from .look import LABEL_HASH, Look, Observed, Wanted, containers, look
-from .model import Project, Service, project_from, secrets_of
+from .look import LABEL_HASH, Look, Observed, containers, look
+from .model import Project, project_from, secrets_of
+from .order import Order
 from .plan import Plan, ServicePlan, Wishes, plan, reused
+from .proof import not_running, remaining, stale_files
 from .summary import diff, services_summary
 from .view_rules import Place, Scene
 from .watch import last_lines
 
 _FULL_ID = re.compile(r"\b[0-9a-f]{64}\b")
-_NOT_THERE = "it is not on the engine"
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to become of the project: the options of module `stack` that are not about which project."""
-
-    pull: str = "policy"
-    build: str = "auto"
-    recreate: str = "auto"
-    remove_orphans: bool = False
-    remove_volumes: bool = False
-    stability: float = 10.0
-    wait_timeout: float = 300.0
-    restarts_allowed: int = 0
-    rollback: bool = True
-    optional_services: tuple[str, ...] = ()
-    protected_services: tuple[str, ...] = ()
-    allow_protected: tuple[str, ...] = ()
-    wanted: Wanted = field(default_factory=Wanted)
-    check: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +48,7 @@ class Stack:
         self._connection = connection
         self._compose = compose
         self._report = report
+        self._images = Images(connection, compose, report)
         report.values.update({"services": {}, "drift": []})
 
     # -- state: present ---------------------------------------------------------------------------------------------
@@ -85,7 +68,7 @@ class Stack:
         self._tell(now)
         if now.plan.refusals:
             raise ShipshapeError(*now.plan.refusals)
-        if self._provide_images(project, seen, order):
+        if self._images.provide(project, seen, order):
             now = self._situation(project, look(self._connection, project, order.wanted), order)
             self._tell(now)
             if now.plan.refusals:
@@ -197,50 +180,6 @@ class Stack:
             what = f"container {at.name} belongs to no service of this project any more"
             self._report.add(Finding(WARNING, at.service, "orphan", what, "Set remove_orphans: true to remove it"))
 
-    # -- images -----------------------------------------------------------------------------------------------------
-
-    def _provide_images(self, project: Project, seen: Look, order: Order) -> bool:
-        """Builds and pulls what is asked for or missing; whether anything was done."""
-        builds = [at for at in project.in_order() if to_build(at, seen, order)]
-        pulls = [at for at in project.in_order() if to_pull(at, seen, order)]
-        if order.check:
-            for verb, services in (("build", builds), ("pull", pulls)):
-                # What is merely looked for again may well be unchanged: only a missing image is a sure change.
-                for image in dict.fromkeys(at.image for at in services if at.image not in seen.images):
-                    self._report.planned(verb, f"image {image}", _NOT_THERE)
-            self._require_images(project, seen, without=builds + pulls)
-            return False
-        for verb, services, work in (("build", builds, self._compose.build), ("pull", pulls, self._compose.pull)):
-            if services:
-                self._fetch(verb, services, seen, work)
-        self._require_images(project, seen, without=builds + pulls)
-        return bool(builds or pulls)
-
-    def _require_images(self, project: Project, seen: Look, without: Sequence[Service]) -> None:
-        fetched = {at.image for at in without}
-        lacking = [at for at in project.services.values() if at.scale and at.image not in {*seen.images, *fetched}]
-        if lacking:
-            raise ShipshapeError(*(_no_image(at) for at in lacking))
-
-    def _fetch(self, verb: str, services: Sequence[Service], seen: Look, work: Callable[..., None]) -> None:
-        import time
-
-        begun = time.monotonic()
-        with self._address() as host:
-            work(host, [at.name for at in services])
-        seconds = time.monotonic() - begun
-        after = look(self._connection, Project("", {at.name: at for at in services}))
-        for image in dict.fromkeys(at.image for at in services):
-            if after.images.get(image) != seen.images.get(image):
-                reason = _NOT_THERE if image not in seen.images else "there is a newer one"
-                self._report.done(verb, f"image {image}", reason, seconds)
-
-    def _address(self) -> Any:
-        """An address of the engine for Compose, as a context: its socket, or a tunnel over whatever the module uses."""
-        from contextlib import nullcontext
-
-        return nullcontext(self._connection.local_address())
-
     # -- carrying out -----------------------------------------------------------------------------------------------
 
     def _carry_out(self, now: Situation, order: Order) -> None:
@@ -320,75 +259,6 @@ class Stack:
 
     def _environment(self) -> Mapping[str, str]:
         return self._compose.environment()
-
-
-def to_build(service: Service, seen: Look, order: Order) -> bool:
-    """Whether the image of `service` is built in this run."""
-    if not service.builds or order.build == "never":
-        return False
-    if order.build == "always" or service.pull_policy == "build" or service.image not in seen.images:
-        return True
-    return any(
-        entry.source not in (None, entry.found) for at in seen.of(service.name) for entry in seen.baked.get(at.id, ())
-    )
-
-
-def to_pull(service: Service, seen: Look, order: Order) -> bool:
-    """Whether the image of `service` is looked for in its registry in this run."""
-    policy = service.pull_policy if order.pull == "policy" else order.pull
-    if service.builds or not service.scale:
-        return False
-    return policy == "always" or (policy != "never" and service.image not in seen.images)
-
-
-def not_running(project: Project, seen: Look, order: Order) -> list[tuple[Observed, Finding]]:
-    """Containers that were up when they were watched, and are not any more now that the others are. Pure."""
-    found = []
-    for at in seen.containers:
-        service = project.services.get(at.service)
-        if service is None or at.service in order.optional_services:
-            continue
-        for entry in state_drift(service, at, seen.taken, at.id in seen.done):
-            if entry.found == "flapping" and order.restarts_allowed:
-                continue
-            what = f"container {at.name} was up when it was watched, and is {entry.found} now that the others are up"
-            how = "Read its last lines (`logs` in this result), mend the service and run this again"
-            found.append((at, Finding(CRITICAL, at.service, "service-not-running", what, how)))
-    return found
-
-
-def remaining(project: Project, seen: Look) -> list[Finding]:
-    """Differences that are still there after a deploy that went well. Pure."""
-    return [
-        Finding(
-            WARNING,
-            entry.service,
-            "drift-remains",
-            f"{entry.container} was put right, and yet {entry.reason()}",
-            "See who or what changes it; the next run will replace it again",
-        )
-        for at in seen.containers
-        if at.service in project.services and at.applied is not None
-        for entry in container_drift(project, project.services[at.service], at, seen, {})
-        if entry.action == RECREATE
-    ]
-
-
-def stale_files(project: Project, container: Observed, seen: Look) -> list[Finding]:
-    """Files of a container that are still not those of the project, although it was replaced. Pure."""
-    service = project.services.get(container.service)
-    how = "Let its image be built (build: auto), and see that the Dockerfile copies this very file"
-    return [
-        Finding(
-            CRITICAL, container.service, "baked-file-stale", f"{container.name} still has another {entry.field}", how
-        )
-        for entry in (baked_drift(service, container, seen) if service else ())
-    ]
-
-
-def _no_image(service: Service) -> Finding:
-    what = f"its image {service.image} is not on the engine, and may not be built or pulled (build, pull, pull_policy)"
-    return Finding(CRITICAL, service.name, "image-not-found", what, "Allow that, or load the image onto the target")
 
 
 def _unexpected(refused: Sequence[str]) -> ShipshapeError:

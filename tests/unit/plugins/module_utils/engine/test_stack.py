@@ -4,17 +4,12 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.applied import LABEL, read
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.images import to_build, to_pull
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import BakedState
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.order import Order
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.plan import Wishes, plan
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.stack import (
-    Order,
-    Situation,
-    remaining,
-    scene_for,
-    stale_files,
-    to_build,
-    to_pull,
-)
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.proof import remaining, stale_files
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.stack import Situation, scene_for
 from ansible_collections.shipshape.deploy.tests.unit.plugins.module_utils.engine.builders import (
     container,
     project,

@@ -1,0 +1,85 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The images of a project: built, pulled, or missing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from ..report.finding import CRITICAL, Finding, ShipshapeError
+from ..report.result import Report
+from .compose import Compose
+from .connection import Connection
+from .look import Look, look
+from .model import Project, Service
+from .order import Order
+
+_NOT_THERE = "it is not on the engine"
+
+
+class Images:
+    """Provides what the services of a project need before a container of theirs can be created."""
+
+    def __init__(self, connection: Connection, compose: Compose, report: Report) -> None:
+        self._connection = connection
+        self._compose = compose
+        self._report = report
+
+    def provide(self, project: Project, seen: Look, order: Order) -> bool:
+        """Builds and pulls what is asked for or missing; whether anything was done."""
+        builds = [at for at in project.in_order() if to_build(at, seen, order)]
+        pulls = [at for at in project.in_order() if to_pull(at, seen, order)]
+        if order.check:
+            for verb, services in (("build", builds), ("pull", pulls)):
+                # What is merely looked for again may well be unchanged: only a missing image is a sure change.
+                for image in dict.fromkeys(at.image for at in services if at.image not in seen.images):
+                    self._report.planned(verb, f"image {image}", _NOT_THERE)
+            self._require_images(project, seen, without=builds + pulls)
+            return False
+        for verb, services, work in (("build", builds, self._compose.build), ("pull", pulls, self._compose.pull)):
+            if services:
+                self._fetch(verb, services, seen, work)
+        self._require_images(project, seen, without=builds + pulls)
+        return bool(builds or pulls)
+
+    def _require_images(self, project: Project, seen: Look, without: Sequence[Service]) -> None:
+        fetched = {at.image for at in without}
+        lacking = [at for at in project.services.values() if at.scale and at.image not in {*seen.images, *fetched}]
+        if lacking:
+            raise ShipshapeError(*(_no_image(at) for at in lacking))
+
+    def _fetch(self, verb: str, services: Sequence[Service], seen: Look, work: Callable[..., None]) -> None:
+        begun = time.monotonic()
+        work(self._connection.local_address(), [at.name for at in services])
+        seconds = time.monotonic() - begun
+        after = look(self._connection, Project("", {at.name: at for at in services}))
+        for image in dict.fromkeys(at.image for at in services):
+            if after.images.get(image) != seen.images.get(image):
+                reason = _NOT_THERE if image not in seen.images else "there is a newer one"
+                self._report.done(verb, f"image {image}", reason, seconds)
+
+
+def to_build(service: Service, seen: Look, order: Order) -> bool:
+    """Whether the image of `service` is built in this run."""
+    if not service.builds or order.build == "never":
+        return False
+    if order.build == "always" or service.pull_policy == "build" or service.image not in seen.images:
+        return True
+    return any(
+        entry.source not in (None, entry.found) for at in seen.of(service.name) for entry in seen.baked.get(at.id, ())
+    )
+
+
+def to_pull(service: Service, seen: Look, order: Order) -> bool:
+    """Whether the image of `service` is looked for in its registry in this run."""
+    policy = service.pull_policy if order.pull == "policy" else order.pull
+    if service.builds or not service.scale:
+        return False
+    return policy == "always" or (policy != "never" and service.image not in seen.images)
+
+
+def _no_image(service: Service) -> Finding:
+    what = f"its image {service.image} is not on the engine, and may not be built or pulled (build, pull, pull_policy)"
+    return Finding(CRITICAL, service.name, "image-not-found", what, "Allow that, or load the image onto the target")
