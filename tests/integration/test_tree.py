@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.support.playbook import Played, play
+from tests.support.engine import Engine
+from tests.support.playbook import Played, environment, play
+from tests.support.transports import sshd
 from tests.support.trees import ship, snapshot, write
 
 
@@ -478,3 +481,106 @@ def test_owner_and_group(project: Project) -> None:
         assert (info.st_uid, info.st_gid) == (65534, 65534), path
     assert not project.shipped(owner="nobody", group="nogroup")["changed"]
     assert not project.shipped()["changed"]
+
+
+def test_bind_mounts(project: Project, engine: Engine) -> None:
+    """Compose itself says which service mounts what; values come from the env files that were just shipped."""
+    project.write(
+        "compose.yml",
+        """
+services:
+  proxy:
+    image: x
+    volumes: ["./proxy:/etc/proxy:ro", "${DATA_DIR:?}/conf:/data"]
+  web:
+    image: x
+    profiles: [extra]
+    configs: [app]
+    secrets: [key]
+  other:
+    image: x
+    volumes: ["named:/data"]
+configs: {app: {file: ./app.ini}}
+secrets: {key: {file: ./key.pem}}
+volumes: {named: {}}
+""",
+    )
+    for path in ("proxy/Caddyfile", "app.ini", "key.pem", "unrelated", "data/conf/x"):
+        project.write(path, "1")
+    env = {".env.production": {"DATA_DIR": "./data"}}
+    everything = {"proxy": ["data/conf/x", "proxy/Caddyfile"], "web": ["app.ini", "key.pem"]}
+    assert project.shipped(env_files=env)["bind_mounts"] == everything
+    assert project.shipped(env_files=env)["bind_mounts"] == {}
+    for path in ("proxy/Caddyfile", "key.pem", "unrelated"):
+        project.write(path, "2")
+    expected = {"proxy": ["proxy/Caddyfile"], "web": ["key.pem"]}
+    assert project.shipped(env_files=env, check=True)["bind_mounts"] == expected
+    assert project.shipped(env_files=env, files=["compose.yml"])["bind_mounts"] == expected
+    # What cannot be told is no reason to fail, and nothing of the values is repeated.
+    project.write("compose.yml", "services: {web: {image: x, ports: ['${DATA_DIR}']}}")
+    result = project.shipped(env_files={".env.production": {"DATA_DIR": "pl4nted"}})
+    assert result["bind_mounts"] == {}
+    assert [finding["code"] for finding in result["findings"]] == ["bind-mounts-unknown"]
+    assert "pl4nted" not in str(result)
+
+
+def test_no_docker(project: Project) -> None:
+    project.write("compose.yml", "services: {}")
+    result = project.shipped(env={"PATH": "/nowhere"}, files=["compose.yml"])
+    assert {finding["code"] for finding in result["findings"]} <= {"bind-mounts-unknown"}
+
+
+def test_over_ssh(project: Project) -> None:
+    """With pipelining and without, a large manifest as a file, and nothing left in the remote's temporary directory."""
+    with sshd() as server:
+        for number in range(4500):
+            project.write(f"d{number % 9}/{number}-{'x' * 60}", os.urandom(8))
+        remote_tmp = project.folder / "remote-tmp"
+        inventory = {
+            "vars": {
+                "ansible_connection": "ssh",
+                "ansible_host": "127.0.0.1",
+                "ansible_port": server.port,
+                "ansible_ssh_private_key_file": f"{server.folder}/user",
+                "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null",
+                "ansible_remote_tmp": str(remote_tmp),
+            }
+        }
+        for number, pipelining in enumerate(("true", "false")):
+            project.write("changes", str(number))
+            result = project.played(keywords=inventory, env={"ANSIBLE_PIPELINING": pipelining})
+            assert result["changed"]
+            assert snapshot(project.dest) == snapshot(project.src)
+            again = project.played(keywords=inventory, env={"ANSIBLE_PIPELINING": pipelining})
+            assert not again["changed"]
+        assert os.listdir(remote_tmp) == []
+
+
+def test_documented_examples_run(project: Project) -> None:
+    """EXAMPLES, with /srv for the test's own directory."""
+    documentation = yaml.safe_load(
+        subprocess.run(
+            [str(Path(sys.executable).parent / "ansible-doc"), "--json", "shipshape.deploy.tree"],
+            env=environment(project.folder),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
+    project.write("compose.yml", "services: {}")
+    project.write("tests/test.py")
+    project.write("README.md")
+    tasks = yaml.safe_load(
+        documentation["shipshape.deploy.tree"]["examples"].replace("/srv/", f"{project.folder}/srv/")
+    )
+    done = play(project.folder, *tasks, vars={"database_password": "p@ss/word", "secret_key": "x y"})
+    assert done.rc == 0, done.output
+    assert len(done.results) == len(tasks)
+    assert done.results[1]["files"] == {
+        "added": [".env.production"],
+        "changed": [],
+        "removed": ["README.md", "tests/test.py"],
+    }
+    assert snapshot(project.folder / "srv/shop") == snapshot(project.src)
+    kept = Path(done.results[2]["backup_dir"]) / ".env.production"
+    assert "DATABASE_URL=postgresql://shop:p%40ss/word@db/shop" in kept.read_text().splitlines()
