@@ -236,7 +236,7 @@ CREATED = "io.shipshape.deploy.created"
         ('{"Memory":5}', {"Memory": 5, "MemorySwap": 10}, []),
         ('{"Memory":5,"MemorySwap":10}', {"Memory": 5, "MemorySwap": 20}, ["MemorySwap"]),
         ('{"Memory":5}', {"Memory": 6}, ["Memory"]),
-        ('{"Memory":5}', {}, ["Memory"]),
+        ('{"Memory":5}', {}, []),
         ("{}", {"NanoCpus": 5}, ["NanoCpus"]),
         ('{"RestartPolicy":"always"}', {"RestartPolicy": {"Name": "always", "MaximumRetryCount": 0}}, []),
         ('{"RestartPolicy":"always"}', {"RestartPolicy": {"Name": "no"}}, ["RestartPolicy"]),

@@ -77,6 +77,16 @@ def test_a_file_as_a_process_sees_it(tmp_path):
     assert disk.inside(2**22 + 1, "/") is None
 
 
+@pytest.mark.parametrize("link", ["absolute", "relative"])
+def test_what_lies_behind_a_link_cannot_be_told(tmp_path, link):
+    """An absolute link of a container's would be followed on the host, to another file."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/f").touch()
+    (tmp_path / "linked").symlink_to(tmp_path / "real" if link == "absolute" else "real")
+    assert disk.inside(os.getpid(), str(tmp_path / "real/f")) is not None
+    assert disk.inside(os.getpid(), str(tmp_path / "linked/f")) is None
+
+
 @pytest.mark.parametrize(
     ("paths", "found"),
     [

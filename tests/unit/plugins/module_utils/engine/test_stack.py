@@ -8,7 +8,6 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.images imp
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import BakedState
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.order import Order
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.plan import Wishes, plan
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.proof import remaining, stale_files
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.stack import Situation, scene_for
 from ansible_collections.shipshape.deploy.tests.unit.plugins.module_utils.engine.builders import (
     container,
@@ -150,22 +149,3 @@ def test_what_was_built_from_other_files_is_built_again(source, inside, build, b
     at = container()
     look = seen(at, baked={at.id: (BakedState("/app/x.py", source, inside),)})
     assert to_build(project({"web": BUILT}).services["web"], look, Order(build=build)) is built
-
-
-def test_what_still_differs_after_a_deploy_is_told():
-    wanted = project({"web": {}})
-    assert remaining(wanted, seen(web(1, wanted))) == []
-    # A state is not for ever, and what plain Compose made is not ours to judge without its hash.
-    assert remaining(wanted, seen(web(1, wanted, status="restarting"), container("p-web-2"))) == []
-    (finding,) = remaining(wanted, seen(web(1, OLD), container("p-gone-1", service="gone")))
-    assert (finding.severity, finding.subject, finding.code) == ("warning", "web", "drift-remains")
-    assert "p-web-1 was put right, and yet command removed" in finding.message
-
-
-def test_a_file_that_is_stale_after_a_deploy_is_critical():
-    at = container()
-    look = seen(at, baked={at.id: (BakedState("/app/x.py", "1", "2"), BakedState("/app/y.py", "1", "1"))})
-    (finding,) = stale_files(project(), at, look)
-    assert (finding.severity, finding.code) == ("critical", "baked-file-stale")
-    assert "p-web-1 still has another /app/x.py" in finding.message
-    assert stale_files(project({"other": {}}), at, look) == []

@@ -5,8 +5,13 @@ import signal
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.teardown import waves
-from ansible_collections.shipshape.deploy.tests.unit.plugins.module_utils.engine.builders import container
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.teardown import (
+    Teardown,
+    anonymous_volumes,
+    waves,
+)
+from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
+from ansible_collections.shipshape.deploy.tests.unit.plugins.module_utils.engine.builders import container, project
 
 
 def at(service, *needed, number=1):
@@ -66,3 +71,96 @@ def test_many_ways_to_the_same_service_are_not_all_walked():
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+ANONYMOUS = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("mount", "found"),
+    [
+        ({"Type": "volume", "Name": ANONYMOUS}, {ANONYMOUS}),
+        ({"Type": "volume", "Name": "p_data"}, set()),
+        ({"Type": "volume", "Name": ANONYMOUS[:12]}, set()),
+        ({"Type": "volume", "Name": f"{ANONYMOUS}0"}, set()),
+        ({"Type": "bind", "Source": f"/srv/{ANONYMOUS}"}, set()),
+        ({"Type": "volume"}, set()),
+    ],
+)
+def test_anonymous_volumes(mount, found):
+    assert anonymous_volumes([container(mounts=[mount]), container("p-db-1")]) == found
+
+
+class Engine:
+    """What the engine holds of project `p` and of others; nobody may change anything through it."""
+
+    def __init__(self, *found):
+        self._found = found
+
+    def get(self, path, **query):
+        mine, others = {"com.docker.compose.project": "p"}, {"com.docker.compose.project": "q"}
+        if path == "/containers/json":
+            return [{"Id": at.id, "Labels": {**at.labels, **mine}} for at in self._found]
+        if path == "/networks":
+            return [{"Name": "p_default", "Labels": mine}, {"Name": "q_default", "Labels": others}, {"Name": "bridge"}]
+        if path == "/volumes":
+            entries = [("p_data", mine), ("q_data", others), ("lone", None), (ANONYMOUS, None)]
+            return {"Volumes": [{"Name": name, "Labels": labels} for name, labels in entries]}
+        return next(at.raw for at in self._found if path == f"/containers/{at.id}/json")
+
+
+STOPPED = container("p-job-1", service="job", status="exited", code=0)
+ONCE = container("p-web-run-1", labels={"com.docker.compose.oneoff": "True"})
+DATA = container("p-db-1", service="db", mounts=[{"Type": "volume", "Name": ANONYMOUS}])
+WEB = container("p-web-1", labels={"com.docker.compose.depends_on": "db:service_started:false"})
+
+
+@pytest.mark.parametrize(
+    ("what", "services", "volumes", "planned"),
+    [
+        ("stopped", [], None, ["stop p-web-1", "stop p-db-1"]),
+        ("stopped", ["db"], None, ["stop p-db-1"]),
+        (
+            "absent",
+            [],
+            False,
+            ["remove p-job-1", "remove p-web-1", "remove p-web-run-1", "remove p-db-1", "remove network p_default"],
+        ),
+        (
+            "absent",
+            [],
+            True,
+            [
+                "remove p-job-1",
+                "remove p-web-1",
+                "remove p-web-run-1",
+                "remove p-db-1",
+                "remove network p_default",
+                "remove volume p_data",
+                f"remove volume {ANONYMOUS}",
+            ],
+        ),
+        # The networks and named volumes are those of the other services as well.
+        ("absent", ["db"], True, ["remove p-db-1", f"remove volume {ANONYMOUS}"]),
+        ("absent", ["job"], False, ["remove p-job-1"]),
+    ],
+)
+def test_what_belongs_to_the_project_and_nothing_else(what, services, volumes, planned):
+    report = Report()
+    teardown = Teardown(Engine(DATA, STOPPED, WEB, ONCE), project(), report, check=True)
+    if what == "stopped":
+        teardown.stopped(services)
+    else:
+        teardown.absent(services, volumes)
+    assert [f"{entry.action} {entry.target}" for entry in report.actions] == planned
+
+
+def test_where_there_is_nothing_nothing_is_changed():
+    class Empty(Engine):
+        def get(self, path, **query):
+            return {"Volumes": None} if path == "/volumes" else []
+
+    report = Report()
+    Teardown(Empty(), project(), report, check=False).absent([], True)
+    assert not report.changed
+    assert report.actions == []
