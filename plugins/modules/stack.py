@@ -55,9 +55,10 @@ options:
     default: policy
   build:
     description:
-      - Which images of services with a C(build) section are built. V(auto) builds what is not on the engine, and what
-        C(pull_policy=build) asks for. V(always) builds all of them; an unchanged result recreates nothing.
-      - V(auto) by default, as with C(docker compose up).
+      - Which images of services with a C(build) section are built. V(auto) builds what is not on the engine, what was
+        built from other files than those that lie there now, and what C(pull_policy=build) asks for. V(always) builds
+        all of them; an unchanged result recreates nothing.
+      - V(auto) by default, so that a changed source is never served by an old image, and nothing is built for nothing.
     type: str
     choices: [auto, always, never]
     default: auto

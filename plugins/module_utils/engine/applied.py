@@ -33,6 +33,7 @@ class Applied:
     key: str
     definition: Mapping[str, Any]
     files: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    build: str = ""  # the digest of what its image was built from, '' where that is not known
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,15 @@ class Difference:
     secret: bool = False
 
 
-def label(project: Project, service: Service, files: Mapping[str, tuple[str, int]] | None = None) -> str:
+def label(
+    project: Project, service: Service, files: Mapping[str, tuple[str, int]] | None = None, build: str = ""
+) -> str:
     """The label's value for a new container of `service`, under a key of its own. `files`: digest and size of each
-    mounted file, by target."""
+    mounted file, by target; `build`: digest of what its image is built from."""
     key = secrets.token_hex(8)
     document: dict[str, Any] = {"v": _VERSION, "key": key, "service": digested(project, service, key)}
+    if build:
+        document["build"] = keyed(key, build)
     if files:
         document["files"] = {target: [keyed(key, digest), size] for target, (digest, size) in files.items()}
     return json.dumps(document, separators=(",", ":"), sort_keys=True)
@@ -68,7 +73,8 @@ def read(text: str | None) -> Applied | None:
         return None
     files = document.get("files")
     known = files.items() if isinstance(files, dict) else ()
-    return Applied(key, service, {target: (entry[0], entry[1]) for target, entry in known if _is_file(entry)})
+    remembered = {target: (entry[0], entry[1]) for target, entry in known if _is_file(entry)}
+    return Applied(key, service, remembered, str(document.get("build") or ""))
 
 
 def _is_file(entry: Any) -> bool:

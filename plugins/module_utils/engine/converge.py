@@ -156,8 +156,7 @@ class Converger:
 
     def _put_right(self, service: Service, step: Step) -> Watched | None:
         """Starts, restarts, resumes, renames or merely watches a container that stays."""
-        container = step.container
-        assert container is not None
+        container = step.existing
         if step.action == WATCH:
             return self._watch(service, container.id, step.target)
         with self._reported(step), self._gate:
@@ -286,10 +285,9 @@ def tidy(connection: Connection, plan: Plan, report: Report) -> None:
     """What an interrupted run left is put right before anything new is begun."""
     life = Lifecycle(connection, plan.project)
     for step in plan.tidy:
-        assert step.container is not None
         with report.doing(step.action, step.target, step.reason):
             if step.action == RENAME:
-                life.rename(step.container.id, step.target)
+                life.rename(step.existing.id, step.target)
             elif step.action == REMOVE:
                 life.remove(step.container, stop=True)
 

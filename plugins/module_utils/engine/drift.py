@@ -26,6 +26,8 @@ RENAME = "rename"
 NONE = "none"
 
 SECRET = "***"
+# `docker update` cannot unset anything else: a value that is not there is one that the engine never took.
+_REMOVABLE = frozenset({"RestartPolicy", "PidsLimit"})
 # One that the engine restarted and that has not run for longer than this may be in a crash loop: only watching tells.
 _FLAPPING = 60.0
 
@@ -177,7 +179,7 @@ def runtime_drift(project: Project, service: Service, container: Observed) -> li
         found += [
             _runtime(service, container, key, created.get(key), live.get(key), RECREATE)
             for key in sorted({*created, *live} - ignored)
-            if created.get(key) != live.get(key)
+            if created.get(key) != live.get(key) and (key in live or key in _REMOVABLE)
         ]
     return found + network_drift(service, container)
 

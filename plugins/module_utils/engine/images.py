@@ -8,11 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from ..report.finding import CRITICAL, Finding, ShipshapeError
+from ..report.finding import CRITICAL, INFO, Finding, ShipshapeError
 from ..report.result import Report
+from .applied import keyed
 from .compose import Compose
 from .connection import Connection
-from .look import Look, look
+from .look import Look, Observed, look
 from .model import Project, Service
 from .order import Order
 
@@ -36,6 +37,9 @@ class Images:
                 # What is merely looked for again may well be unchanged: only a missing image is a sure change.
                 for image in dict.fromkeys(at.image for at in services if at.image not in seen.images):
                     self._report.planned(verb, f"image {image}", _NOT_THERE)
+                for at in services:
+                    if any(_built_from_other(held, seen.builds.get(at.name, "")) for held in seen.of(at.name)):
+                        self._report.add(_would_build(at))
             self._require_images(project, seen, without=builds + pulls)
             return False
         for verb, services, work in (("build", builds, self._compose.build), ("pull", pulls, self._compose.pull)):
@@ -67,9 +71,19 @@ def to_build(service: Service, seen: Look, order: Order) -> bool:
         return False
     if order.build == "always" or service.pull_policy == "build" or service.image not in seen.images:
         return True
+    if any(_built_from_other(at, seen.builds.get(service.name, "")) for at in seen.of(service.name)):
+        return True
     return any(
         entry.source not in (None, entry.found) for at in seen.of(service.name) for entry in seen.baked.get(at.id, ())
     )
+
+
+def _built_from_other(container: Observed, digest: str) -> bool:
+    """Whether what a container's image was built from has changed since."""
+    applied = container.applied
+    if applied is None or not applied.build or not digest:
+        return False
+    return keyed(applied.key, digest) != applied.build
 
 
 def to_pull(service: Service, seen: Look, order: Order) -> bool:
@@ -78,6 +92,11 @@ def to_pull(service: Service, seen: Look, order: Order) -> bool:
     if service.builds or not service.scale:
         return False
     return policy == "always" or (policy != "never" and service.image not in seen.images)
+
+
+def _would_build(service: Service) -> Finding:
+    what = f"what its image {service.image} is built from has changed; whether the image changes, building it will tell"
+    return Finding(INFO, service.name, "build-pending", what)
 
 
 def _no_image(service: Service) -> Finding:

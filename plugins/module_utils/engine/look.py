@@ -145,6 +145,7 @@ class Look:
     volumes: frozenset[str] = frozenset()
     # Below: empty where the engine is not on this machine, or where nothing of that kind was asked for.
     files: Mapping[str, Mapping[str, MountedFile]] = field(default_factory=dict)  # by service and target
+    builds: Mapping[str, str] = field(default_factory=dict)  # by service: digest of what its image is built from
     inside: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)  # by container and target
     changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # watched paths that changed, by container
     baked: Mapping[str, tuple[BakedState, ...]] = field(default_factory=dict)  # by container
@@ -206,6 +207,7 @@ def look(connection: Connection, project: Project, wanted: Wanted = Wanted()) ->
             volumes=volumes.result(),
             files=_files(project, found) if local else {},
             inside=_inside(project, found) if local else {},
+            builds={at.name: disk.build_digest(at) for at in project.services.values() if at.builds} if local else {},
             **_layers(connection, found, wanted),
             done=frozenset(at.id for at in found if at.ended_well and is_done(connection, at)),
             taken=time.time(),

@@ -63,7 +63,7 @@ class Service:
     depends_on: tuple[Dependency, ...] = ()
     shares_with: frozenset[str] = frozenset()  # services whose container (namespace, volumes) it is bound to
     container_name: str | None = None
-    builds: bool = False
+    build: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the `build` section, empty for none
     pull_policy: str = ""
     one_shot: bool = False  # somebody waits for it to complete
     update: UpdateConfig = UpdateConfig()
@@ -71,6 +71,10 @@ class Service:
     networks: Mapping[str, frozenset[str]] | None = None  # names in the engine, with aliases; None: not its own to have
     published: tuple[str, ...] = ()  # fixed ports on the host: only one container at a time can hold them
     serves: bool = False  # it publishes a port, has a healthcheck, or somebody needs it running: it may never just end
+
+    @property
+    def builds(self) -> bool:
+        return bool(self.build)
 
     def container(self, project: str, number: int) -> str:
         return self.container_name or f"{project}-{self.name}-{number}"
@@ -141,7 +145,7 @@ def _service(document: Mapping[str, Any], name: str, entry: Mapping[str, Any], a
         depends_on=tuple(_dependencies(entry).values()),
         shares_with=_shared(entry),
         container_name=entry.get("container_name"),
-        builds=bool(entry.get("build")),
+        build=entry.get("build") or {},
         pull_policy=entry.get("pull_policy") or "",
         one_shot=awaited,
         update=_update_config((entry.get("deploy") or {}).get("update_config") or {}),

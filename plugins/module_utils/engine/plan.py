@@ -48,6 +48,13 @@ class Step:
     successor: Observed | None = None
 
     @property
+    def existing(self) -> Observed:
+        """The container that exists, for steps that have one."""
+        if self.container is None:
+            raise ValueError(f"{self.action} {self.target}: a step on no container")
+        return self.container
+
+    @property
     def brings_new_container(self) -> bool:
         return self.action in (CREATE, RECREATE)
 

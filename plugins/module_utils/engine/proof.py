@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ..report.finding import CRITICAL, WARNING, Finding
-from .drift import RECREATE, baked_drift, container_drift, state_drift
+from .drift import RECREATE, baked_drift, container_drift, may_complete, state_drift
 from .look import Look, Observed
 from .model import Project
 from .order import Order
@@ -19,6 +19,8 @@ def not_running(project: Project, seen: Look, order: Order) -> list[tuple[Observ
         service = project.services.get(at.service)
         if service is None or at.service in order.optional_services:
             continue
+        if at.ended_well and may_complete(service, at):
+            continue  # the watcher has just accepted this very end
         for entry in state_drift(service, at, seen.taken, at.id in seen.done):
             if entry.found == "flapping" and order.restarts_allowed:
                 continue

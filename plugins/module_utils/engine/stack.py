@@ -281,10 +281,11 @@ def scene_for(now: Situation) -> Scene:
         again = [step.successor for step in entry.creates if step.successor is not None]
         visible |= {at.id for at in (*entry.containers, *again)}
         places[entry.service.name] = _numbered(entry)
+        build = now.look.builds.get(entry.service.name, "")
         files = {
             target: (file.digest, file.size) for target, file in now.look.files.get(entry.service.name, {}).items()
         }
-        labels[entry.service.name] = {applied.LABEL: applied.label(now.project, entry.service, files)}
+        labels[entry.service.name] = {applied.LABEL: applied.label(now.project, entry.service, files, build)}
     ours = {entry.service.name for entry in now.plan.services}
     hidden = frozenset(at.id for at in now.look.containers if at.service in ours) - visible
     return Scene(places, labels, hidden, created=dict(reused(now.plan.services)))

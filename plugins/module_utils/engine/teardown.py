@@ -25,7 +25,9 @@ def waves(found: Sequence[Observed]) -> list[list[Observed]]:
 
     The order is that of Compose's label on the containers, so that it is known even when the Compose file is gone.
     """
-    needs = {at.service: _needs(at) for at in found}
+    needs: dict[str, set[str]] = {}
+    for at in found:  # one started by `docker compose run` may lack the label that the others of its service have
+        needs.setdefault(at.service, set()).update(_needs(at))
     depth: dict[str, int] = {}
 
     def visit(service: str, below: int, path: tuple[str, ...]) -> None:
