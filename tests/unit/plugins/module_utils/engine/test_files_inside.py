@@ -77,6 +77,34 @@ def test_a_file_as_a_process_sees_it(tmp_path):
     assert disk.inside(2**22 + 1, "/") is None
 
 
+def build_of(**section):
+    return disk.build_digest(project({"web": {"build": section}}).services["web"])
+
+
+def test_what_an_image_is_built_from(tmp_path):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/x.py").write_text("1")
+    (tmp_path / ".git").mkdir()
+    seen = [build_of(context=str(tmp_path))]
+    assert seen[0] == build_of(context=str(tmp_path))
+    (tmp_path / ".git/index").touch()
+    assert seen[0] == build_of(context=str(tmp_path)), "version control is no part of an image"
+    (tmp_path / "app/x.py").write_text("22")
+    seen.append(build_of(context=str(tmp_path)))
+    (tmp_path / "app/x.py").chmod(0o755)
+    seen.append(build_of(context=str(tmp_path)))
+    (tmp_path / "app/x.py").rename(tmp_path / "app/y.py")
+    seen.append(build_of(context=str(tmp_path)))
+    os.utime(tmp_path / "app/y.py", (1, 1))
+    seen.append(build_of(context=str(tmp_path)))
+    seen.append(build_of(context=str(tmp_path), args={"A": "1"}))
+    (tmp_path / "app/y.py").unlink()
+    seen.append(build_of(context=str(tmp_path)))
+    assert len(set(seen)) == len(seen), "each change shows"
+    assert disk.build_digest(project().services["web"]) == ""
+    assert build_of(context="https://example.org/x.git")
+
+
 @pytest.mark.parametrize("link", ["absolute", "relative"])
 def test_what_lies_behind_a_link_cannot_be_told(tmp_path, link):
     """An absolute link of a container's would be followed on the host, to another file."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.applied import LABEL, read
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.applied import LABEL, label, read
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.images import to_build, to_pull
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import BakedState
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.order import Order
@@ -133,6 +133,25 @@ def test_what_is_built(entry, there, build, built):
 def test_what_is_pulled(entry, there, pull, pulled):
     service = project({"web": entry}).services["web"]
     assert to_pull(service, seen(images={"a" if there else "-": "1"}), Order(pull=pull)) is pulled
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "built"),
+    [
+        ("digest-1", "digest-1", False),
+        ("digest-1", "digest-2", True),
+        # Not known: an older container, or an engine that is not on this machine.
+        ("", "digest-1", False),
+        ("digest-1", "", False),
+    ],
+)
+def test_what_was_built_from_something_else_is_built_again(before, now, built):
+    wanted = project({"web": BUILT})
+    made = label(wanted, wanted.services["web"], build=before)
+    look = seen(container(labels={LABEL: made}), builds={"web": now})
+    assert "digest" not in made
+    assert to_build(wanted.services["web"], look, Order()) is built
+    assert to_build(wanted.services["web"], look, Order(build="never")) is False
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,7 @@ class Engine:
 
 
 STOPPED = container("p-job-1", service="job", status="exited", code=0)
+# `docker compose run --no-deps` says nothing of what it needs; the service's other container does.
 ONCE = container("p-web-run-1", labels={"com.docker.compose.oneoff": "True"})
 DATA = container("p-db-1", service="db", mounts=[{"Type": "volume", "Name": ANONYMOUS}])
 WEB = container("p-web-1", labels={"com.docker.compose.depends_on": "db:service_started:false"})

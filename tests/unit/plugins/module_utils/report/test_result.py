@@ -73,6 +73,24 @@ def test_a_finding_that_was_reported_already_is_not_repeated():
     assert len(report.failed(error)["findings"]) == 1
 
 
+def test_a_finding_that_was_added_already_is_not_repeated():
+    report = Report()
+    report.add(SEEN, SEEN)
+    report.add(SEEN)
+    assert report.findings == [SEEN]
+
+
+def test_what_happened_to_something_that_is_not_critical_is_a_warning_with_its_logs():
+    report = Report()
+    assert "logs" not in report.as_dict()
+    report.warn(failure("web", "down", "it is down", "Start it", logs={"p-web-1": ["last line"]}))
+    result = report.as_dict()
+    assert [(entry["severity"], entry["code"]) for entry in result["findings"]] == [("warning", "down")]
+    assert result["logs"] == {"p-web-1": ["last line"]}
+    failed = report.failed(failure("db", "down", "it is down", "Start it", logs={"p-db-1": ["its last line"]}))
+    assert set(failed["logs"]) == {"p-web-1", "p-db-1"}
+
+
 SECRET = "correct-horse"
 
 
