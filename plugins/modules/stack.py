@@ -190,7 +190,7 @@ services:
         name: {description: Name of the container., type: str, sample: studio-web-1}
         id: {description: First twelve digits of its id., type: str, sample: 3f5c2a1b9d0e}
         state: {description: The engine's word for its state., type: str, sample: running}
-        health: {description: What its healthcheck says, empty without one., type: str, sample: healthy}
+        health: {description: "What its healthcheck says, empty without one.", type: str, sample: healthy}
         restarts: {description: How often the engine has restarted it., type: int, sample: 0}
         started_at: {description: When it was started last., type: str, sample: "2026-11-23T05:58:11.1Z"}
         exit_code: {description: The code that it ended with last., type: int, sample: 0}
