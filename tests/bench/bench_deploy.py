@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What it costs to run the whole deploy.yml on the example when there is nothing to change.
 
-No peer does the same, so the bound is absolute: 12 s and 30 tasks on two cores. `make deploy` comes first.
+No peer does the same, so the bound is absolute: 12 s and 30 tasks on two cores. The example's images have to be there
+(`make deploy`); a first run, which is not measured, deploys what is not deployed yet.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SECONDS, TASKS, RUNS = 12.0, 30, 3
 
 
-def deploy() -> tuple[float, int]:
-    """Seconds and tasks of one deploy that must change nothing."""
+def deploy() -> tuple[float, int, bool]:
+    """Seconds and tasks of one deploy, and whether it changed something."""
     started = time.monotonic()
     done = subprocess.run(
         ["ansible-playbook", "playbooks/deploy.yml", "-i", "examples/studio/inventory.yml"],
@@ -35,15 +36,19 @@ def deploy() -> tuple[float, int]:
         text=True,
     )
     seconds = time.monotonic() - started
-    if done.returncode or re.search(r"\bchanged=[1-9]", done.stdout):
+    if done.returncode:
         raise RuntimeError(
-            f"`make deploy` has to come first; this one failed or changed something:\n{done.stdout[-3000:]}"
+            f"the deploy failed (was `make deploy` run first?):\n{done.stdout[-3000:]}{done.stderr[-500:]}"
         )
-    return seconds, len(re.findall(r"^TASK \[", done.stdout, re.MULTILINE))
+    tasks = len(re.findall(r"^TASK \[", done.stdout, re.MULTILINE))
+    return seconds, tasks, bool(re.search(r"\bchanged=[1-9]", done.stdout))
 
 
 def rows() -> list[dict[str, Any]]:
+    deploy()
     runs = [deploy() for _ in range(RUNS)]
+    if any(changed for _, _, changed in runs):
+        raise RuntimeError("a deploy with nothing to change has changed something")
     seconds, tasks = statistics.median(run[0] for run in runs), max(run[1] for run in runs)
     return [
         {
