@@ -4,7 +4,8 @@
 """What was applied to a container, remembered in a label on it, so that a difference can be named field by field.
 
 Structure stands there in clear; the values of environment variables and the contents of configs and secrets only as
-keyed digests: equal values can be told from different ones, and nothing can be read back. Pure.
+keyed digests, by which equal values can be told from different ones. The key lies beside them, so they keep values out
+of sight, not out of reach: whoever may inspect a container can read its environment anyway. Pure.
 """
 
 from __future__ import annotations
@@ -99,8 +100,16 @@ def digested(project: Project, service: Service, key: str) -> dict[str, Any]:
         }
         if contents:
             definition[f"{section}_content"] = contents
+        if definition.get(section):
+            definition[section] = [_with_numeric_mode(use) for use in definition[section]]
     canonical: dict[str, Any] = json.loads(json.dumps(definition))
     return canonical
+
+
+def _with_numeric_mode(use: Mapping[str, Any]) -> dict[str, Any]:
+    """Compose 2.26 prints a file's mode as 288, 2.40 as "0440": an upgrade of Compose is no change of the service."""
+    mode = use.get("mode")
+    return {**use, "mode": int(mode, 8)} if isinstance(mode, str) and mode.isdigit() else dict(use)
 
 
 def _digested_values(key: str, variables: Mapping[str, Any]) -> dict[str, str | None]:

@@ -18,12 +18,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from .model import FileMount, Service
+from .model import FileMount, Project, Service
 
 _PIECE = 1 << 20
 # A file of this size is data: reading it on every run would cost more than its change could matter.
 _TOO_LARGE = 64 << 20
 _SNIFFED = 8192
+_LARGEST_SECRET = 4096
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,20 @@ def _read(mount: FileMount, prefix_size: int) -> MountedFile | None:
     except OSError:
         return None
     return MountedFile(mount, whole.hexdigest(), done, (status.st_dev, status.st_ino), binary, prefix)
+
+
+def secret_texts(project: Project) -> set[str]:
+    """What the secrets of `project` that are files hold: an application may well print it."""
+    paths = [entry["file"] for entry in project.secrets.values() if entry.get("file")]
+    return {text for text in map(_secret_text, paths) if text}
+
+
+def _secret_text(path: str) -> str:
+    try:
+        with open_regular(path) as stream:
+            return stream.read(_LARGEST_SECRET).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""  # Compose will have something to say about it
 
 
 def build_digest(service: Service) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from ..report.finding import WARNING, Finding, ShipshapeError, failure
 from ..report.masking import Masker
 from ..report.result import Report
-from . import applied
+from . import applied, disk
 from .compose import Compose
 from .connection import Connection
 from .drift import needs_hashes
@@ -121,7 +121,7 @@ class Stack:
             raise ShipshapeError(problem)
         document, warnings = self._compose.model()
         project = project_from(document)
-        self._report.masker = Masker(secrets_of(project))
+        self._report.masker = Masker(secrets_of(project) | disk.secret_texts(project))
         self._report.add(*warnings)
         asked = set(self._compose.source.profiles) - {"*"}
         unknown = sorted(asked - set(self._compose.profiles())) if asked else []

@@ -124,7 +124,7 @@ class Handler(BaseHTTPRequestHandler):
         return rule(self.command, path)
 
     def _serve(self) -> None:
-        self._answering = False
+        self._answering = self._body_read = False
         path, _, query = self.path.partition("?")
         what, subject = self._decide(path)
         try:
@@ -156,15 +156,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, request: str) -> None:
         self.view.refused.append(request)
-        # Who still writes its body would otherwise be cut off before it can read the answer.
-        length = int(self.headers.get("Content-Length") or 0)
-        self.rfile.read(min(length, _LARGEST_REFUSED))
+        if not self._body_read:
+            # Who still writes its body would otherwise be cut off before it can read the answer.
+            length = int(self.headers.get("Content-Length") or 0)
+            self.rfile.read(min(length, _LARGEST_REFUSED))
         self._answer(403, {"message": f"shipshape.deploy lets Compose create, and nothing else: {request} refused"})
 
     def _answer(self, status: int, document: Any) -> None:
-        self.respond(status, document)
         # A request body that nobody read would be taken for the next request.
         self.close_connection = True
+        self.respond(status, document)
 
     def respond(self, status: int, document: Any) -> None:
         """An answer of our own to a request whose body has been read."""
@@ -176,6 +177,8 @@ class Handler(BaseHTTPRequestHandler):
             if name.lower() not in _HOP_BY_HOP and name.lower() != "content-length":
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -200,6 +203,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.upstream.getresponse()
 
     def body(self) -> bytes:
+        self._body_read = True
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
             return b"".join(_chunks(self.rfile))
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -91,7 +91,7 @@ def is_rendered(content: bytes) -> bool:
 def _tokens(content: bytes) -> dict[str, str]:
     lines = content.decode("utf-8", "replace").split("\n")[:-1]
     pairs = (line.partition("=") for line in lines if not line.startswith("#"))
-    return {key: token for key, _, token in pairs}
+    return {pair[0]: pair[2] for pair in pairs}
 
 
 def _valid(name: str, key: Any) -> bool:

@@ -118,7 +118,6 @@ class Applier:
             self._undo.append(lambda full=full, aside=aside: os.rename(aside, full))  # type: ignore[misc]
 
     def _make_directory(self, step: Step) -> None:
-        assert step.entry is not None
         full = self._full(step.path)
         self._unfinished.append(step)
         with explained(full, "create the directory" if step.action == CREATE else "change the directory"):
@@ -132,11 +131,10 @@ class Applier:
     def _prepare(self) -> None:
         waiting: dict[str, list[Step]] = {}
         for step in self.plan.contents():
-            assert step.entry is not None
             if step.path in self.rendered:
                 self._prepare_one(step, self.rendered[step.path])
             else:
-                waiting.setdefault(step.entry.content, []).append(step)
+                waiting.setdefault(step.wanted.content, []).append(step)
         # What a file takes is waiting for the disk, and the disk takes many together in the time of a few.
         with ThreadPoolExecutor(_THREADS) as pool:
             self._prepare_all(waiting, pool)
@@ -166,16 +164,15 @@ class Applier:
             future.result()
 
     def _prepare_one(self, step: Step, content: bytes | IO[bytes]) -> None:
-        assert step.entry is not None
-        attributes = Attributes(step.entry.mode, self.owner.uid, self.owner.gid)
+        attributes = Attributes(step.wanted.mode, self.owner.uid, self.owner.gid)
         full = self._full(step.path)
         if step.found.kind in (DIRECTORY, LINK):
             # A link that becomes a file: not what it points to is replaced, but the link.
             beside = os.path.join(os.path.dirname(full), f".shipshape-{os.urandom(4).hex()}")
-            pending = prepare(beside, content, attributes, expected_sha256=step.entry.content)
+            pending = prepare(beside, content, attributes, expected_sha256=step.wanted.content)
             pending.dest = pending.target = full
         else:
-            pending = prepare(full, content, attributes, expected_sha256=step.entry.content)
+            pending = prepare(full, content, attributes, expected_sha256=step.wanted.content)
         self.pending[step.path] = pending if len(self.pending) < self._descriptors else _Unheld(pending)
 
     def _roll_back(self) -> None:
@@ -195,6 +192,7 @@ class Applier:
     # From here on it shows
 
     def _perform(self, step: Step) -> None:
+        self._check_way(step)
         if step.entry is None:
             self._remove(step)
             return
@@ -209,20 +207,26 @@ class Applier:
             with explained(self._full(step.path), step.action):
                 self._put(step)
 
+    def _check_way(self, step: Step) -> None:
+        """Minutes may have passed since the look: who may write below dest could have put a link on the way by now."""
+        folder = os.path.dirname(self._full(step.path))
+        if os.path.realpath(folder) != folder:
+            message = f"{folder} has become a symbolic link while the contents were being written"
+            raise failure(shown(step.path), "path-in-the-way", message, "Find out who did that, then run again")
+
     def _put(self, step: Step) -> None:
-        assert step.entry is not None
         full = self._full(step.path)
         self._touched.add(full)
-        if step.action == ATTRIBUTES and step.entry.kind == FILE:
-            self._set_attributes(full, step.entry.mode)
-        elif step.action == ATTRIBUTES and step.entry.kind == LINK:
+        if step.action == ATTRIBUTES and step.wanted.kind == FILE:
+            self._set_attributes(full, step.wanted.mode)
+        elif step.action == ATTRIBUTES and step.wanted.kind == LINK:
             self._own(full)
         elif writes(step):
             self._keep(step)
             self.pending.pop(step.path).commit(sync=False)
-        elif step.entry.kind == LINK:
+        elif step.wanted.kind == LINK:
             self._keep(step)
-            self._put_link(full, step.entry.content)
+            self._put_link(full, step.wanted.content)
 
     def _put_link(self, full: str, text: str) -> None:
         aside = os.path.join(self.state.parked, os.urandom(8).hex())
@@ -263,12 +267,11 @@ class Applier:
 
     def _finish(self) -> None:
         for step in reversed(self._unfinished):
-            assert step.entry is not None
             full = self._full(step.path)
             with explained(full, "set owner and mode"):
                 self._own(full)
                 made = stat.S_IMODE(os.lstat(full).st_mode)
-                os.chmod(full, step.entry.mode | (made & stat.S_ISGID))
+                os.chmod(full, step.wanted.mode | (made & stat.S_ISGID))
                 self._touched.add(full)
         sync_directories(path for path in self._touched if os.path.isdir(os.path.dirname(path)))
         self.state.unpark()
@@ -327,7 +330,7 @@ class _Unheld:
 
 def _descriptors() -> int:
     """How many temporaries to hold open: half of what is allowed, there is other use for the rest."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return hard // 2 if hard != resource.RLIM_INFINITY else sys.maxsize
 
 

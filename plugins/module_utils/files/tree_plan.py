@@ -56,6 +56,13 @@ class Step:
     keep: bool = False
     clears: tuple[Step, ...] = ()
 
+    @property
+    def wanted(self) -> Entry:
+        """`entry` of a step that brings something."""
+        if self.entry is None:
+            raise AssertionError(f"{self.path} goes, nothing comes there")
+        return self.entry
+
 
 @dataclass
 class Plan:
@@ -244,9 +251,8 @@ def is_compose_file(path: str) -> bool:
 
 def _rank(step: Step) -> tuple[int, str]:
     """Compose files come last: who reads a new one finds everything that it names in place already."""
-    assert step.entry is not None
-    if step.entry.kind == DIRECTORY:
+    if step.wanted.kind == DIRECTORY:
         return 0, step.path
     if is_compose_file(step.path):
         return 3, step.path
-    return (1 if step.entry.kind == FILE else 2), step.path
+    return (1 if step.wanted.kind == FILE else 2), step.path

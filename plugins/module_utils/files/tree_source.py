@@ -125,7 +125,7 @@ class _Reader:
         size, digest, encrypted = _measured(location, name)
         if encrypted:
             location = self.decrypt(location)
-            size, digest, _ = _measured(location, name)
+            size, digest = _measured(location, name)[:2]
         private = encrypted or is_env_name(name) or not mode & 0o044
         self.source.entries.append(Entry(name, FILE, mode, size, digest, private))
         self.source.locations[name] = location
