@@ -259,7 +259,7 @@ def test_tls_with_a_client_certificate_of_another_ca(stack: Stack, tls: str, cer
 @pytest.mark.parametrize("option", ["ca_path", "client_cert", "client_key"])
 def test_a_tls_file_that_is_not_there(stack: Stack, tls: str, certificates: Certificates, option: str) -> None:
     files = {**tls_files(certificates), option: "/no/such.pem"}
-    refused(stack, "tls-file-missing", "/no/such.pem", docker_host=tls, validate_certs=True, **files)
+    refused(stack, "engine-tls-file-missing", "/no/such.pem", docker_host=tls, validate_certs=True, **files)
 
 
 def test_no_tls_where_there_should_be(stack: Stack, tls: str) -> None:

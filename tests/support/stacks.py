@@ -101,7 +101,10 @@ class Stack:
         """The result of one call. `restless`: something in the project changes by itself (a crash loop)."""
         before = self.snapshot()
         call = self.call(module, check=check, **options)
-        result = call.wait(120)
+        try:
+            result = call.wait(120)
+        finally:
+            call.process.kill()
         self.printed += [call.stdout, call.stderr]
         after = self.snapshot()
         assert not call.stderr, call.stderr
