@@ -294,6 +294,22 @@ def test_one_host_that_fails_ends_the_deploy_before_the_next_batch(story):
 
 
 @pytest.mark.parametrize(
+    ("playbook", "inventory", "said"),
+    [
+        ("deploy", {"servers": {"hosts": {"a": None}}}, "No host matches 'deploy'"),
+        ("status", {"servers": {"hosts": {"a": None}}}, "No host matches 'deploy'"),
+        ("deploy", {"deploy": {"hosts": {"a": {"deploy_dest": "/x"}, "b": None}}}, "deploy_dest is not set for b."),
+    ],
+)
+def test_an_inventory_that_cannot_mean_anything_is_refused(tmp_path, playbook, inventory, said):
+    """Ansible itself skips a play without hosts, and ends with 0."""
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
+    run = Site(tmp_path, "", 0, Engine()).play(playbook)
+    assert run.rc != 0
+    assert said in run.output
+
+
+@pytest.mark.parametrize(
     "run", ["plan", "first", "second", "status", "second plan", "wrong url", "changed plan", "changed", "failed"]
 )
 def test_no_run_shows_the_secret(story, run):
