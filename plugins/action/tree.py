@@ -91,7 +91,7 @@ class ActionModule(ActionBase):
             transfer["manifest_file"] = self._send(manifest.encode("ascii"), "manifest")
         if source.rendered:
             transfer["rendered"] = pack_contents(source.rendered)
-        for _ in range(_ROUNDS):
+        for _round in range(_ROUNDS):
             outcome = self._execute_module(module_name=MODULE, module_args=dict(arguments), task_vars=task_vars)
             needed = outcome.pop("needed", None)
             if not needed:

@@ -352,7 +352,7 @@ def _runner(module: AnsibleModule) -> Run:
         docker = module.get_bin_path(words[0])
         if docker is None:
             return 127, ""
-        code, out, _ = module.run_command([docker, *words[1:]])
+        code, out = module.run_command([docker, *words[1:]])[:2]
         return code, out
 
     return run
