@@ -163,11 +163,7 @@ def explained(subject: str, arguments: Sequence[str], out: str, err: str) -> Shi
     """The error for a failed `docker compose`: its decisive line, with a stable code and a remedy."""
     _, rest = lines(err or out)
     said = decisive(rest) or "it failed without a word"
-    code, remedy = "compose-failed", "Run the same command by hand on the target to see all of its output"
-    for pattern, known, what_to_do in _KNOWN:
-        if re.search(pattern, said):
-            code, remedy = known, what_to_do
-            break
+    code, remedy = classified(said)
     verb = next((word for word in arguments if word in ("config", "pull", "build", "create")), "")
     doing = {"pull": "pulling: ", "build": "building: ", "create": "creating: "}.get(verb, "")
     # A build's own output is the log of a failure that Compose only names.
@@ -176,6 +172,14 @@ def explained(subject: str, arguments: Sequence[str], out: str, err: str) -> Shi
 
 
 _BEGINNINGS = ("validating ", "failed to ", "yaml: ", "decoding failed")
+
+
+def classified(said: str) -> tuple[str, str]:
+    """(code, remedy) for what Compose or the engine said."""
+    for pattern, code, remedy in _KNOWN:
+        if re.search(pattern, said):
+            return code, remedy
+    return "compose-failed", "Run the same command by hand on the target to see all of its output"
 
 
 def decisive(rest: Sequence[str]) -> str:

@@ -238,7 +238,7 @@ class Connection:
                 return self._request(method, target, body, raw=raw)
             raise self.unreachable(error) from error
         if answer.status >= 400:
-            raise EngineRefusedError(answer.status, f"{method} {target.partition('?')[0]}", _words(said))
+            raise EngineRefusedError(answer.status, f"{method} {target.partition('?')[0]}", words(said))
         if raw:
             return said
         try:
@@ -330,12 +330,13 @@ def _missing_sdk() -> ShipshapeError:
     return failure("target", "docker-sdk-missing", what, remedy)
 
 
-def _words(body: bytes) -> str:
+def words(body: bytes) -> str:
+    """The engine's own message in the body of a refusal, on one line."""
     try:
         message = json.loads(body).get("message", "")
     except (ValueError, AttributeError):
         message = body.decode("utf-8", "replace")
-    return str(message).strip()
+    return " ".join(str(message).split())
 
 
 def path_segment(text: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ..report.finding import CRITICAL, INFO, Finding, ShipshapeError
 from ..report.result import Report
@@ -56,7 +57,17 @@ class Images:
 
     def _fetch(self, verb: str, services: Sequence[Service], seen: Look, work: Callable[..., None]) -> None:
         begun = time.monotonic()
-        work(self._connection.local_address(), [at.name for at in services])
+        try:
+            work(self._connection.local_address(), [at.name for at in services])
+        except ShipshapeError as error:
+            # Compose's words often name neither.
+            whom = ", ".join(at.name for at in services)
+            images = ", ".join(dict.fromkeys(at.image for at in services))
+            findings = [
+                replace(found, subject=whom, message=f"{verb} of image {images}: {found.message}")
+                for found in error.findings
+            ]
+            raise ShipshapeError(*findings, logs=error.logs) from error
         seconds = time.monotonic() - begun
         after = look(self._connection, Project("", {at.name: at for at in services}))
         for image in dict.fromkeys(at.image for at in services):

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..report.finding import failure
 from . import disk
 from .applied import LABEL, Applied, read
 from .connection import Connection, EngineRefusedError, path_segment
@@ -194,8 +195,9 @@ def look(connection: Connection, project: Project, wanted: Wanted = Wanted()) ->
         awaited = readers.submit(containers, connection, project.name)
         networks = readers.submit(_names, connection, "/networks")
         volumes = readers.submit(_names, connection, "/volumes")
-        references = sorted({service.image for service in project.services.values()})
-        documents = _side_by_side(lambda name: image(connection, name), references)
+        users = {service.image: service.name for service in project.services.values()}
+        references = sorted(users)
+        documents = _side_by_side(lambda name: image(connection, name, users[name]), references)
         images = {name: document for name, document in zip(references, documents) if document is not None}
         found = awaited.result()
         local = connection.local
@@ -266,9 +268,16 @@ def _layers(connection: Connection, found: Iterable[Observed], wanted: Wanted) -
     return layers.read(connection, list(found), wanted)
 
 
-def image(connection: Connection, reference: str) -> Mapping[str, Any] | None:
-    """What `reference` means in the engine now; None when it holds no such image."""
-    document: Mapping[str, Any] | None = _or_none(connection, f"/images/{path_segment(reference)}/json")
+def image(connection: Connection, reference: str, service: str) -> Mapping[str, Any] | None:
+    """What `reference` means in the engine now; None when it holds no such image. `service` uses it."""
+    try:
+        document: Mapping[str, Any] | None = _or_none(connection, f"/images/{path_segment(reference)}/json")
+    except EngineRefusedError as refused:
+        if refused.status != 400:
+            raise
+        what = f"its image {reference!r} is not a name that an image can have"
+        remedy = "Names are lower-case: [host[:port]/]path[:tag][@digest]"
+        raise failure(service, "image-name-invalid", what, remedy) from refused
     return document
 
 

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..report.finding import WARNING, Finding, ShipshapeError, failure
+from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError, failure
 from ..report.masking import Masker
 from ..report.result import Report
 from . import applied, disk
 from .compose import Compose
+from .compose_words import classified
 from .connection import Connection
 from .drift import needs_hashes
 from .health import vacuous
@@ -226,7 +227,9 @@ class Stack:
         """`docker compose create` through `view`. What the view refuses is an error, whatever Compose makes of it."""
         try:
             self._compose.create(view.address, services)
-        except ShipshapeError:
+        except ShipshapeError as error:
+            if view.scene.rejected:
+                raise ShipshapeError(*(_rejected(*entry) for entry in view.scene.rejected)) from error
             if not view.refused:
                 raise
         if view.refused:
@@ -259,6 +262,12 @@ class Stack:
 
     def _environment(self) -> Mapping[str, str]:
         return self._compose.environment()
+
+
+def _rejected(service: str, words: str) -> Finding:
+    """The engine did not accept a service's container: Compose's own message does not say whose."""
+    code, remedy = classified(words)
+    return Finding(CRITICAL, service, code, f"the engine does not create its container: {words}", remedy)
 
 
 def _unexpected(refused: Sequence[str]) -> ShipshapeError:

@@ -23,7 +23,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
-from .connection import Connection
+from .connection import Connection, words
 from .view_rules import Rule, Scene, Successor, UnexpectedCreationError, creation, rule, with_alias
 
 # Compose asks for all services at once, and a full backlog makes its connections fail: it must exceed their number.
@@ -273,6 +273,8 @@ class Handler(BaseHTTPRequestHandler):
         if answer.status == 201:
             created: Mapping[str, Any] = json.loads(reply)
             self.view.scene.created[created["Id"]] = Successor(created["Id"], service, place, name)
+        elif answer.status >= 400:
+            self.view.scene.rejected.append((service, words(reply)))
         self._respond(answer.status, answer.getheaders(), reply)
 
     def _resource(self, kind: str) -> None:

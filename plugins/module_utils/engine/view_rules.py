@@ -126,6 +126,7 @@ class Scene:
     labels: Mapping[str, Mapping[str, str]]
     hidden: frozenset[str] = frozenset()
     created: dict[str, Successor] = field(default_factory=dict)
+    rejected: list[tuple[str, str]] = field(default_factory=list)  # (service, the engine's words)
     resources: list[str] = field(default_factory=list)  # "network NAME", "volume NAME", as they were created
 
     def listed(self, containers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
