@@ -70,7 +70,7 @@ class Lifecycle:
         if stop:
             self.stop(container)
         with self._explained("remove", container.name, container.service):
-            self._sdk.remove_container(container.id, v=volumes, force=stop)
+            self._sdk.remove_container(container.id, v=volumes, force=True)
 
     def discard(self, container_id: str) -> None:
         """Removes a new container that is not to be used, running or not, with what it alone has mounted."""
@@ -84,7 +84,8 @@ class Lifecycle:
     def _run_hooks(self, container_id: str, hooks: Sequence[Mapping[str, Any]]) -> None:
         for hook in hooks:
             command = [unescaped(str(word)) for word in hook["command"]]
-            environment = {key: unescaped(str(value)) for key, value in (hook.get("environment") or {}).items()}
+            variables = (hook.get("environment") or {}).items()
+            environment = {key: unescaped(str(value)) for key, value in variables if value is not None}
             created = self._sdk.exec_create(
                 container_id,
                 command,

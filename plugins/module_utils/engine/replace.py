@@ -117,7 +117,8 @@ def _settle(steps: Sequence[Step], hands: Hands) -> None:
     """The new containers stay: the old ones go."""
     for step in steps:
         if step.action == RECREATE:
-            hands.life.remove(step.container, stop=True)
+            # It has been stopped, hooks and all, when its successor took over.
+            hands.life.remove(step.container)
 
 
 def _put_back(steps: Sequence[Step], hands: Hands) -> None:
