@@ -80,6 +80,7 @@ def test_compose_reads_back_every_value(
 
 
 def test_compose_reads_back_the_awkward_ones(tmp_path: Path, versions: dict[str, dict[str, str]]) -> None:
+    # No names that the shell may have set: for interpolation those would win, as with any Compose file.
     values = {
         "EMPTY": "",
         "QUOTES": """'"'""",
@@ -88,11 +89,11 @@ def test_compose_reads_back_the_awkward_ones(tmp_path: Path, versions: dict[str,
         "DOLLARS": "$$ $X ${X} ${X:-y} \\$X $",
         "HASH": "a #b",
         "SPACES": "  x  ",
-        "LINES": "-----BEGIN KEY-----\nab=\n-----END KEY-----\n",
+        "MULTILINE": "-----BEGIN KEY-----\nab=\n-----END KEY-----\n",
         "CRLF": "a\r\nb\r",
         "LITERAL_ESCAPES": "\\n\\t\\0101\\x41",
         "LONG": "x'\\" * 20_000,
-        "URL": "postgres://u:p%40ss@db:5432/x?sslmode=disable#f",
+        "SOME_URL": "postgres://u:p%40ss@db:5432/x?sslmode=disable#f",
         "with.dot": "1",
         "with-dash": "2",
         "lower": "3",
