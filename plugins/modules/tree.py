@@ -122,6 +122,7 @@ attributes:
 notes:
   - A directory keeps the mode and owner that something else than this module gave it. An application that closed its
     data directory, or has it with its own user, is left in peace. A directory that was there before is not removed.
+  - C(.shipshape) below O(dest) is closed to other users (mode 0700), because backups of env files lie there, too.
   - A path that shall be a file and is a directory with foreign files, or a symbolic link that was not shipped, is an
     error, and nothing is changed.
   - Needs Python 3.9 or later on the target, nothing else. C(docker compose) there is used for RV(bind_mounts).
