@@ -166,8 +166,9 @@ def explained(subject: str, arguments: Sequence[str], out: str, err: str) -> Shi
     code, remedy = classified(said)
     verb = next((word for word in arguments if word in ("config", "pull", "build", "create")), "")
     doing = {"pull": "pulling: ", "build": "building: ", "create": "creating: "}.get(verb, "")
-    # A build's own output is the log of a failure that Compose only names.
-    logs = {f"docker compose {verb}": rest[-20:]} if verb in ("build", "pull", "create") and len(rest) > 1 else None
+    # A build's own output is the log of a failure that Compose only names; where it prints that depends on its version.
+    told = [*lines(out)[1], *rest] if err else rest
+    logs = {f"docker compose {verb}": told[-20:]} if verb in ("build", "pull", "create") and len(told) > 1 else None
     return ShipshapeError(Finding(CRITICAL, subject, code, f"{doing}{said}", remedy), logs=logs)
 
 
