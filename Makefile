@@ -47,6 +47,10 @@ test: $(VENV)/.dev $(HERE) ## Run every check: lint, sanity, units, integration 
 	$(MAKE) pytest || rc=$$?; \
 	exit $$rc
 
+.PHONY: setup
+setup: $(VENV)/.dev $(HERE) ## Make the environment for working on the collection
+	@:
+
 .PHONY: engine
 engine: $(VENV)/.deploy $(HERE) ## Put Docker on the inventory's hosts
 	@ansible-playbook playbooks/engine.yml -i $(INVENTORY)
