@@ -134,7 +134,7 @@ class Compose:
     def hashes(self, model: Mapping[str, Any]) -> dict[str, str]:
         """Compose's own hash of each service: that of the resolved model is the one that `up` writes into its label."""
         flags = ["--project-directory", self.source.directory] if self.source.directory else []
-        out, _ = self._invoke(["-f", "-", *flags, "config", "--hash", "*"], stdin=json.dumps(readable(model)))
+        out, _dummy = self._invoke(["-f", "-", *flags, "config", "--hash", "*"], stdin=json.dumps(readable(model)))
         return dict(line.split(" ", 1) for line in out.splitlines() if " " in line)
 
     def environment(self) -> dict[str, str]:

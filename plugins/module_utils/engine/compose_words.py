@@ -161,7 +161,7 @@ def warnings(err: str, subject: str) -> list[Finding]:
 
 def explained(subject: str, arguments: Sequence[str], out: str, err: str) -> ShipshapeError:
     """The error for a failed `docker compose`: its decisive line, with a stable code and a remedy."""
-    _, rest = lines(err or out)
+    _dummy, rest = lines(err or out)
     said = decisive(rest) or "it failed without a word"
     code, remedy = classified(said)
     verb = next((word for word in arguments if word in ("config", "pull", "build", "create")), "")

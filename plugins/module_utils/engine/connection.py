@@ -71,7 +71,7 @@ class Endpoint:
 
     def opener(self, log: BinaryIO) -> Callable[[], socket.socket]:
         """What opens a stream. `log` takes what ssh says on standard error."""
-        scheme, _, rest = self.host.partition("://")
+        scheme, _dummy, rest = self.host.partition("://")
         if not _port_is_a_number(self.host):
             scheme = ""
         if scheme in ("unix", "http+unix"):

@@ -244,7 +244,7 @@ class Converger:
         """Waits for one container to meet the condition; says why it did not, or ''."""
         pause = 0.05
         while True:
-            now, _ = sample(self._connection, container_id)
+            now, _dummy = sample(self._connection, container_id)
             if wish.condition == COMPLETED:
                 if now.status == "exited":
                     return "" if now.exit_code == 0 else f"it ended with exit code {now.exit_code}"

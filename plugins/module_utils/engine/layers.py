@@ -21,7 +21,7 @@ _MOST_LINKS = 8
 
 def read(connection: Connection, found: Sequence[Observed], wanted: Wanted) -> dict[str, Any]:
     """The fields `changes` and `baked` of a Look."""
-    sources = {source: _digest_on_disk(source) for _, _, source in wanted.baked}
+    sources = {source: _digest_on_disk(source) for _dummy, _dummy, source in wanted.baked}
     changes: dict[str, tuple[str, ...]] = {}
     baked: dict[str, tuple[BakedState, ...]] = {}
     for at in found:
@@ -61,7 +61,7 @@ def _mounted(container: Observed) -> list[str]:
 
 def digest_inside(connection: Connection, container_id: str, path: str) -> str | None:
     """SHA-256 of a file in a container, running or not; None when there is no such file."""
-    for _ in range(_MOST_LINKS):
+    for _dummy in range(_MOST_LINKS):
         try:
             archive = connection.get_bytes(f"/containers/{container_id}/archive", path=path)
         except EngineRefusedError as refused:

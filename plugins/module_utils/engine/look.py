@@ -243,7 +243,7 @@ def _files(project: Project, found: Iterable[Observed]) -> dict[str, dict[str, M
     for at in found:
         applied = at.applied
         if applied is not None:
-            sizes[at.service] = {target: size for target, (_, size) in applied.files.items()}
+            sizes[at.service] = {target: size for target, (_dummy, size) in applied.files.items()}
     mounting = [service for service in project.services.values() if service.file_mounts]
     return {service.name: disk.read(service, sizes.get(service.name, {})) for service in mounting}
 

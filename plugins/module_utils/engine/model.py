@@ -224,7 +224,7 @@ def _shared(entry: Mapping[str, Any]) -> frozenset[str]:
     modes = [str(entry.get(key) or "") for key in ("network_mode", "ipc", "pid")]
     names = {mode.partition(":")[2] for mode in modes if mode.startswith("service:")}
     for source in entry.get("volumes_from") or []:
-        kind, _, _ = source.partition(":")
+        kind, _dummy, _dummy = source.partition(":")
         if kind != "container":
             names.add(kind)
     return frozenset(names)

@@ -88,8 +88,8 @@ class Stack:
         stale = [entry for at in seen.containers for entry in stale_files(project, at, seen)]
         down = not_running(project, seen, order)
         if stale or down:
-            logs = {at.name: last_lines(self._connection, at.id) for at, _ in down}
-            raise ShipshapeError(*stale, *(finding for _, finding in down), logs=logs)
+            logs = {at.name: last_lines(self._connection, at.id) for at, _dummy in down}
+            raise ShipshapeError(*stale, *(finding for _dummy, finding in down), logs=logs)
         self._report.add(*remaining(project, seen))
 
     def look_only(self, order: Order) -> None:

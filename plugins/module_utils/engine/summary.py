@@ -79,8 +79,10 @@ def diff(plan: Plan) -> dict[str, str]:
             found, wanted = f"{found} (as applied)", f"{wanted} (changed)"
         before += [f"{head}: {found}"] if entry.found is not None else []
         after += [f"{head}: {wanted}"] if entry.wanted is not None else []
-    before += [f"{target}: present" for action, target, _ in plan.announced() if action == "remove"]
-    after += [f"{target}: present" for action, target, _ in plan.announced() if action == "create" and " " in target]
+    before += [f"{target}: present" for action, target, _dummy in plan.announced() if action == "remove"]
+    after += [
+        f"{target}: present" for action, target, _dummy in plan.announced() if action == "create" and " " in target
+    ]
     return {"before": "".join(f"{line}\n" for line in before), "after": "".join(f"{line}\n" for line in after)}
 
 

@@ -125,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         self._answering = self._body_read = False
-        path, _, query = self.path.partition("?")
+        path, _dummy, query = self.path.partition("?")
         what, subject = self._decide(path)
         try:
             if what is Rule.FORWARD:
@@ -334,7 +334,7 @@ def _exchange(ours: tuple[Any, socket.socket], theirs: tuple[Any, Any]) -> None:
             with suppress(OSError):
                 sink.shutdown(socket.SHUT_WR)
 
-    for _, stream in (ours, theirs):
+    for _dummy, stream in (ours, theirs):
         stream.settimeout(None)
     back = threading.Thread(target=pump, args=(theirs[0], ours[1]), daemon=True)
     back.start()
