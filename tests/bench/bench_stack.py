@@ -2,7 +2,7 @@
 """50 new containers: `stack` against `docker compose up -d`, both from nothing to running, alternating in one run.
 
 The task alone is compared (the whole playbook less an empty one), because Ansible's own start is not what either of
-them does; the whole playbook's time stands beside it. `stability: 0`, because Compose does not watch what it has started.
+them does; the whole playbook's time stands beside it. `stability: 0`, because Compose does not watch what it started.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def until_stable(
             seen.append((entry, said, container))
         late = next((look for look in seen if look[1].outcome == WAIT), None)
         if late is None:
-            return [container for _dummy, _dummy, container in seen if container is not None and container.ended_well]
+            return [container for _one, _said, container in seen if container is not None and container.ended_well]
         if time.monotonic() - begun > timeout + window:
             entry, said, container = late
             too_late = Verdict(FAILED, "container-not-ready", f"after {timeout:g} s {said.reason}")
