@@ -95,7 +95,7 @@ galaxy: $(VENV)/.dev $(HERE) ## Build the collection, install it in a clean plac
 
 .PHONY: pytest
 pytest: $(VENV)/.dev $(HERE) ## Units, integration and the short pass of the fault suites in one run
-	@pytest -m "not long" --durations=10 tests
+	@pytest -n 2 --dist loadfile -m "not long" --durations=10 tests
 
 # --- Longer ones -----------------------------------------------------------------------------------------------------
 
