@@ -108,9 +108,3 @@ def agrees(folder: Path, seed: int, rounds: int) -> None:
 @pytest.mark.skipif(not shutil.which("git"), reason="git is the judge")
 def test_agrees_with_git(tmp_path: Path) -> None:
     agrees(tmp_path, seed=7, rounds=60)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("seed", range(10))
-def test_agrees_with_git_long(tmp_path: Path, seed: int) -> None:
-    agrees(tmp_path, seed, rounds=400)
