@@ -95,7 +95,9 @@ galaxy: $(VENV)/.dev $(HERE) ## Build the collection, install it in a clean plac
 
 .PHONY: pytest
 pytest: $(VENV)/.dev $(HERE) ## Units, integration and the short pass of the fault suites in one run
-	@pytest -n 2 --dist loadfile -m "not long" --durations=10 tests
+	@pytest -n 2 --dist loadfile -m "not long" --durations=10 tests || { rc=$$?; [ $$rc = 1 ] || exit $$rc; \
+		echo "== What failed, once more and alone: suites side by side on two cores can starve each other of time"; \
+		pytest --last-failed --last-failed-no-failures none -m "not long" tests; }
 
 # --- Longer ones -----------------------------------------------------------------------------------------------------
 
