@@ -32,7 +32,11 @@ def anonymous(document: dict[str, Any], target: str) -> str:
 def test_first_deploy_keeps_the_order_and_a_second_one_does_nothing(stack: Stack) -> None:
     stack.write(
         {
-            "db": service("sleep 0.6; touch /tmp/ready", healthcheck=check("test -e /tmp/ready")),
+            "db": service(
+                "sleep 0.6; touch /tmp/ready",
+                # On a quiet machine the first look comes before the file: that is no verdict yet.
+                healthcheck={**check("test -e /tmp/ready"), "retries": 20},
+            ),
             "migrate": job("sleep 0.5", depends_on={"db": {"condition": "service_healthy"}}),
             "web": service(depends_on={"migrate": {"condition": "service_completed_successfully"}}),
             "proxy": service(depends_on=["web"]),
