@@ -13,6 +13,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -25,6 +26,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from ..report.finding import CRITICAL, Finding, ShipshapeError, failure
 
+_FULL_ID = re.compile(r"\b[0-9a-f]{64}\b")
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 
 
@@ -337,6 +339,11 @@ def words(body: bytes) -> str:
     except (ValueError, AttributeError):
         message = body.decode("utf-8", "replace")
     return " ".join(str(message).split())
+
+
+def with_short_ids(text: str) -> str:
+    """`text` with full ids cut to the twelve digits that people read."""
+    return _FULL_ID.sub(lambda found: found[0][:12], text)
 
 
 def path_segment(text: str) -> str:

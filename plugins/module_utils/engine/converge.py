@@ -28,7 +28,7 @@ from .model import COMPLETED, HEALTHY, Dependency, Service
 from .plan import REMOVE, RESTART, Plan, ServicePlan, Step
 from .replace import Hands, best_effort, replace_all
 from .view_rules import Successor
-from .watch import STABLE, Watched, sample, until_stable, verdict
+from .watch import FAILED, Watched, sample, until_stable, verdict
 
 # The engine starts containers one after the other internally; more requests at once only queue there.
 _AT_ONCE = 8
@@ -252,8 +252,9 @@ class Converger:
                 return ""
             elif now.status == "running" and not now.health:
                 return "it has no healthcheck, so it can never become healthy"
-            if verdict(now, now, 0.0, 0.0, False).outcome not in (STABLE, "wait"):
-                return verdict(now, now, 0.0, 0.0, False).reason
+            said = verdict(now, now, 0.0, 0.0, False)
+            if said.outcome == FAILED:
+                return said.reason
             if progress.failed:
                 return "it failed"
             if time.monotonic() > deadline:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..report.finding import ShipshapeError, failure
-from .connection import Connection
+from .connection import Connection, with_short_ids
 from .look import Observed
 from .model import Project, Service, unescaped
 
@@ -20,7 +20,6 @@ _GONE = 404
 _PORT = re.compile(r"(?:port is already allocated|address already in use)")
 _PORT_NUMBER = re.compile(r"(?:Bind for|listen \w+4?) (?P<address>\S+:\d+)")
 _MISSING_BINARY = re.compile(r"exec: \\?\"(?P<path>[^\"\\]+)\\?\": (?:stat [^:]+: )?(?P<why>[^:]+)")
-_FULL_ID = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 class Lifecycle:
@@ -131,7 +130,7 @@ class _HookFailedError(Exception):
 
 def refused(doing: str, name: str, subject: str, words: str) -> ShipshapeError:
     """The engine's refusal as an error: the usual causes by name, anything else in the engine's words. Pure."""
-    said = _FULL_ID.sub(lambda found: found[0][:12], words)
+    said = with_short_ids(words)
     if _PORT.search(said):
         port = _PORT_NUMBER.search(said)
         what = f"container {name} cannot be started: {port['address'] if port else 'a published port'} is in use"

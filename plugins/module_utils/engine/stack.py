@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +15,7 @@ from ..report.result import Report
 from . import applied, disk
 from .compose import Compose
 from .compose_words import classified
-from .connection import Connection
+from .connection import Connection, with_short_ids
 from .drift import needs_hashes
 from .health import vacuous
 from .images import Images
@@ -29,8 +28,6 @@ from .proof import not_running, remaining, stale_files
 from .summary import diff, services_summary
 from .view_rules import Place, Scene
 from .watch import last_lines
-
-_FULL_ID = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 @dataclass(frozen=True)
@@ -64,22 +61,23 @@ class Stack:
             self._converge(project, order)
 
     def _converge(self, project: Project, order: Order) -> None:
-        seen = look(self._connection, project, order.wanted)
-        now = self._situation(project, seen, order)
-        self._tell(now)
-        if now.plan.refusals:
-            raise ShipshapeError(*now.plan.refusals)
-        if self._images.provide(project, seen, order):
-            now = self._situation(project, look(self._connection, project, order.wanted), order)
-            self._tell(now)
-            if now.plan.refusals:
-                raise ShipshapeError(*now.plan.refusals)
+        now = self._planned(project, order)
+        if self._images.provide(project, now.look, order):
+            now = self._planned(project, order)
         if order.check:
             for action, target, reason in now.plan.announced():
                 self._report.planned(action, target, reason)
         elif now.plan.steps or now.plan.tidy or now.plan.removals:
             self._carry_out(now, order)
             self._prove(project, order)
+
+    def _planned(self, project: Project, order: Order) -> Situation:
+        """Looks, plans and tells. Raises when the plan holds what may not be done."""
+        now = self._situation(project, look(self._connection, project, order.wanted), order)
+        self._tell(now)
+        if now.plan.refusals:
+            raise ShipshapeError(*now.plan.refusals)
+        return now
 
     def _prove(self, project: Project, order: Order) -> None:
         """Looks once more, at everything: what was done must have ended the differences that it was done for."""
@@ -190,7 +188,7 @@ class Stack:
         self._connection.sdk()  # when that is missing it must be known before anything is touched
         tidy(self._connection, now.plan, self._report)
         scene, injected = self._successors(now)
-        injector = Injector(self._connection, now.project, self._environment, injected)
+        injector = Injector(self._connection, now.project, self._compose.environment, injected)
         patience = Patience(
             order.stability,
             order.wait_timeout,
@@ -260,9 +258,6 @@ class Stack:
         for container_id in created:
             discard(container_id)
 
-    def _environment(self) -> Mapping[str, str]:
-        return self._compose.environment()
-
 
 def _rejected(service: str, words: str) -> Finding:
     """The engine did not accept a service's container: Compose's own message does not say whose."""
@@ -271,7 +266,7 @@ def _rejected(service: str, words: str) -> Finding:
 
 
 def _unexpected(refused: Sequence[str]) -> ShipshapeError:
-    asked = "; ".join(dict.fromkeys(_FULL_ID.sub(lambda found: found[0][:12], request) for request in refused))
+    asked = "; ".join(dict.fromkeys(with_short_ids(request) for request in refused))
     return failure(
         "compose",
         "compose-unexpected-request",

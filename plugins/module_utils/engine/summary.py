@@ -60,7 +60,7 @@ def _container(container: Observed) -> dict[str, Any]:
         "id": container.id[:12],
         "state": container.status,
         "health": (state.get("Health") or {}).get("Status", "") if container.has_healthcheck else "",
-        "restarts": int(container.raw.get("RestartCount", 0)),
+        "restarts": container.restart_count,
         "started_at": state.get("StartedAt", ""),
         "exit_code": int(state.get("ExitCode", 0)),
         "image": container.raw["Config"].get("Image", ""),

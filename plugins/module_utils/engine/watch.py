@@ -45,7 +45,7 @@ class Sample:
         health = (state.get("Health") or {}).get("Status", "") if container.has_healthcheck else ""
         return cls(
             container.status,
-            int(container.raw.get("RestartCount", 0)),
+            container.restart_count,
             str(state.get("StartedAt", "")),
             int(state.get("ExitCode", 0)),
             "" if health == "none" else health,
@@ -126,9 +126,8 @@ def until_stable(
 ) -> list[Observed]:
     """Returns when every container of `watched` is stable: those among them that have done their work.
 
-    Raises ShipshapeError for those that are not, at once for
-    the first that fails, or when `timeout` seconds have passed. Up to `restarts_allowed` restarts only begin a
-    container's window anew."""
+    Raises ShipshapeError for those that are not, at once for the first that fails, or when `timeout` seconds are over.
+    Up to `restarts_allowed` restarts only begin a container's window anew."""
     entries = list(watched)
     begun, pause = time.monotonic(), _FIRST_PAUSE
     while True:
