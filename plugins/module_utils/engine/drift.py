@@ -11,9 +11,9 @@ from typing import Any
 
 from .applied import differences, keyed
 from .disk import MountedFile
-from .look import LABEL_HASH, Look, Observed
+from .look import Look, Observed
 from .model import Project, Service
-from .view_rules import updatable
+from .view_rules import LABEL_HASH, updatable
 
 RECREATE = "recreate"
 START = "start"

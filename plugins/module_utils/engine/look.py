@@ -27,7 +27,6 @@ from .view_rules import LABEL_CREATED, LABEL_NUMBER, LABEL_SERVICE, final_name
 
 LABEL_PROJECT = "com.docker.compose.project"
 LABEL_ONEOFF = "com.docker.compose.oneoff"
-LABEL_HASH = "com.docker.compose.config-hash"
 LABEL_DEPENDS_ON = "com.docker.compose.depends_on"
 LABEL_REPLACE = "com.docker.compose.replace"
 
@@ -142,8 +141,8 @@ class Look:
     containers: tuple[Observed, ...] = ()
     images: Mapping[str, str] = field(default_factory=dict)
     image_volumes: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    networks: frozenset[str] = frozenset()
-    volumes: frozenset[str] = frozenset()
+    networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by name: everybody's
+    volumes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # Below: empty where the engine is not on this machine, or where nothing of that kind was asked for.
     files: Mapping[str, Mapping[str, MountedFile]] = field(default_factory=dict)  # by service and target
     builds: Mapping[str, str] = field(default_factory=dict)  # by service: digest of what its image is built from
@@ -193,8 +192,8 @@ def look(connection: Connection, project: Project, wanted: Wanted = Wanted()) ->
     """All that deciding needs, read side by side."""
     with ThreadPoolExecutor(3) as readers:
         awaited = readers.submit(containers, connection, project.name)
-        networks = readers.submit(_names, connection, "/networks")
-        volumes = readers.submit(_names, connection, "/volumes")
+        networks = readers.submit(_by_name, connection, "/networks")
+        volumes = readers.submit(_by_name, connection, "/volumes")
         users = {service.image: service.name for service in project.services.values()}
         references = sorted(users)
         documents = _side_by_side(lambda name: image(connection, name, users[name]), references)
@@ -285,11 +284,11 @@ def _declared_volumes(document: Mapping[str, Any]) -> frozenset[str]:
     return frozenset((document.get("Config") or {}).get("Volumes") or ())
 
 
-def _names(connection: Connection, path: str) -> frozenset[str]:
-    """Names of networks or volumes: all of them, for one of somebody else's under a wanted name is there as well."""
+def _by_name(connection: Connection, path: str) -> dict[str, Mapping[str, Any]]:
+    """Networks or volumes: all of them, for one of somebody else's under a wanted name is there as well."""
     answer = connection.get(path)
     entries = answer.get("Volumes") or [] if isinstance(answer, Mapping) else answer
-    return frozenset(entry["Name"] for entry in entries)
+    return {entry["Name"]: entry for entry in entries}
 
 
 def _or_none(connection: Connection, path: str) -> Any:

@@ -24,6 +24,7 @@ from .drift import (
 )
 from .look import Look, Observed, place_name
 from .model import Dependency, Project, Service
+from .resource_drift import resource_drift
 from .view_rules import Inherited, Place, Successor, temporary_name
 
 RESTART = "restart"
@@ -83,6 +84,7 @@ class Plan:
     services: tuple[ServicePlan, ...] = ()
     removals: tuple[Step, ...] = ()
     drift: tuple[Drift, ...] = ()
+    resource_drift: tuple[Drift, ...] = ()  # of networks and volumes: in `drift` as well
     orphans: tuple[Observed, ...] = ()
     refusals: tuple[Finding, ...] = ()  # why nothing of this may be done
 
@@ -143,15 +145,17 @@ def plan(project: Project, look: Look, hashes: Mapping[str, str], wishes: Wishes
     if wishes.remove_orphans:
         removals = [Step(REMOVE, at.name, orphan(at, True).reason(), at) for at in orphans] + removals
     creates = any(entry.creates for entry in entries.values())
+    changed = resource_drift(project, look)
     return Plan(
         project=project,
         tidy=tuple(tidy),
         # Compose makes networks and volumes on its way to a container, and only then.
-        networks=tuple(sorted(set(project.networks) - look.networks)) if creates else (),
-        volumes=tuple(sorted(set(project.volumes) - look.volumes)) if creates else (),
+        networks=tuple(sorted(set(project.networks).difference(look.networks))) if creates else (),
+        volumes=tuple(sorted(set(project.volumes).difference(look.volumes))) if creates else (),
         services=tuple(entries.values()),
         removals=tuple(removals),
-        drift=tuple(drift),
+        drift=tuple(drift + changed),
+        resource_drift=tuple(changed),
         orphans=orphans,
         refusals=(*_protected(entries.values(), removals, wishes), *_two_at_once(entries.values())),
     )

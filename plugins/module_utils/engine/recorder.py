@@ -13,9 +13,8 @@ import json
 import threading
 from typing import Any
 
-from .look import LABEL_HASH
 from .view import Handler, View
-from .view_rules import LABEL_SERVICE
+from .view_rules import LABEL_HASH, LABEL_SERVICE
 
 
 class Recorder(View):

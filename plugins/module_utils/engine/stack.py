@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,20 +14,21 @@ from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError, failure
 from ..report.masking import Masker
 from ..report.result import Report
 from . import applied, disk
+from .aftermath import Traces
 from .compose import Compose
 from .compose_words import classified
 from .connection import Connection, with_short_ids
 from .drift import needs_hashes
-from .health import vacuous
 from .images import Images
 from .lock import locked
-from .look import LABEL_HASH, Look, Observed, containers, look
+from .look import Look, Observed, containers, look
 from .model import Project, project_from, secrets_of
+from .notices import notices
 from .order import Order
 from .plan import Plan, ServicePlan, Wishes, plan, reused
 from .proof import not_running, remaining, stale_files
 from .summary import diff, services_summary
-from .view_rules import Place, Scene
+from .view_rules import LABEL_HASH, Place, Scene
 from .watch import last_lines
 
 
@@ -47,6 +49,7 @@ class Stack:
         self._compose = compose
         self._report = report
         self._images = Images(connection, compose, report)
+        self._before: Traces | None = None  # what was there when we came
         report.values.update({"services": {}, "drift": []})
 
     # -- state: present ---------------------------------------------------------------------------------------------
@@ -58,7 +61,11 @@ class Stack:
             self._converge(project, order)
             return
         with locked(self._connection.endpoint.host, project.name, order.wait_timeout):
-            self._converge(project, order)
+            try:
+                self._converge(project, order)
+            except ShipshapeError:
+                self._look_at_the_end(project, order)
+                raise
 
     def _converge(self, project: Project, order: Order) -> None:
         now = self._planned(project, order)
@@ -74,6 +81,7 @@ class Stack:
     def _planned(self, project: Project, order: Order) -> Situation:
         """Looks, plans and tells. Raises when the plan holds what may not be done."""
         now = self._situation(project, look(self._connection, project, order.wanted), order)
+        self._before = self._before or Traces.of(now.look, project)
         self._tell(now)
         if now.plan.refusals:
             raise ShipshapeError(*now.plan.refusals)
@@ -89,6 +97,18 @@ class Stack:
             logs = {at.name: last_lines(self._connection, at.id) for at, _dummy in down}
             raise ShipshapeError(*stale, *(finding for _dummy, finding in down), logs=logs)
         self._report.add(*remaining(project, seen))
+
+    def _look_at_the_end(self, project: Project, order: Order) -> None:
+        """After a failure: what is there now, and whether that is anything else than before."""
+        if order.check or self._before is None:
+            return
+        try:
+            seen = look(self._connection, project)
+        except ShipshapeError:
+            return  # what was asked for may have happened: `changed` stays as it is
+        self._report.values["services"] = services_summary(project, seen.containers, seen.done)
+        fetched = any(action.action in ("pull", "build") for action in self._report.actions)
+        self._report.changed = fetched or Traces.of(seen, project).differ_from(self._before)
 
     def look_only(self, order: Order) -> None:
         """What module `stack_info` does: the same look, and nothing else."""
@@ -107,11 +127,20 @@ class Stack:
         )
         project = Project(source.name or "", {}) if nameable else self.model()
         teardown = Teardown(self._connection, project, self._report, order.check)
-        if state == "stopped":
-            teardown.stopped(source.services)
-        else:
-            teardown.absent(source.services, order.remove_volumes)
-        self._report.values["services"] = services_summary(project, containers(self._connection, project.name))
+        before = teardown.traces()
+        try:
+            if state == "stopped":
+                teardown.stopped(source.services)
+            else:
+                teardown.absent(source.services, order.remove_volumes)
+        except ShipshapeError:
+            with suppress(ShipshapeError):  # an engine that does not answer: what was asked for may have happened
+                self._report.changed = teardown.traces().differ_from(before)
+            raise
+        finally:
+            with suppress(ShipshapeError):
+                left = containers(self._connection, project.name)
+                self._report.values["services"] = services_summary(project, left)
 
     def model(self) -> Project:
         """The wanted state. Raises what is wrong with the project's files."""
@@ -170,14 +199,7 @@ class Stack:
         self._report.values["drift"] = [entry.as_dict() for entry in now.plan.drift]
         self._report.values["services"] = services_summary(now.project, now.look.containers, now.look.done)
         self._report.diff = diff(now.plan)
-        for service in now.project.services.values():
-            if vacuous(service.definition.get("healthcheck") or {}):
-                what = "its healthcheck passes whatever happens, so it proves nothing"
-                how = "Let it ask the service itself, as its users would"
-                self._report.add(Finding(WARNING, service.name, "healthcheck-vacuous", what, how))
-        for at in now.plan.orphans:
-            what = f"container {at.name} belongs to no service of this project any more"
-            self._report.add(Finding(WARNING, at.service, "orphan", what, "Set remove_orphans: true to remove it"))
+        self._report.add(*notices(now.plan))
 
     # -- carrying out -----------------------------------------------------------------------------------------------
 
@@ -208,6 +230,7 @@ class Stack:
         from .view import View
 
         before = set(scene.created)
+        self._report.changed = True  # once a request is on its way nobody can say that nothing changed
         with View(self._connection, scene) as view:
             try:
                 self._create(view, names)
@@ -218,7 +241,6 @@ class Stack:
             finally:
                 for resource in scene.resources:
                     self._report.done("create", resource, "it does not exist", 0.0)
-        self._report.changed = True
         return scene, frozenset(view.injected)
 
     def _create(self, view: Any, services: Sequence[str]) -> None:
@@ -245,18 +267,12 @@ class Stack:
 
     def _undo(self, created: set[str]) -> None:
         from .lifecycle import Lifecycle
+        from .replace import best_effort
 
         life = Lifecycle(self._connection, Project("", {}))
-
-        def discard(container_id: str) -> None:
-            try:
-                life.discard(container_id)
-            except ShipshapeError as error:
-                self._report.changed = True
-                self._report.add(*error.findings)
-
         for container_id in created:
-            discard(container_id)
+            with best_effort(self._report):
+                life.discard(container_id)
 
 
 def _rejected(service: str, words: str) -> Finding:

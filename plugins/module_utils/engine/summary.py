@@ -9,7 +9,7 @@ import json
 from collections.abc import Container, Iterable
 from typing import Any
 
-from .drift import Drift, completed
+from .drift import NONE, Drift, completed
 from .look import Observed
 from .model import Project, Service
 from .plan import Plan
@@ -71,7 +71,7 @@ def _container(container: Observed) -> dict[str, Any]:
 def diff(plan: Plan) -> dict[str, str]:
     """Before and after, a line for each difference: `web-1 environment.DEBUG: '1'`."""
     before, after = [], []
-    for entry in (entry for entry in plan.drift if entry.kind != "orphan"):
+    for entry in (entry for entry in plan.drift if entry.kind != "orphan" and entry.action != NONE):
         head = f"{entry.container} {entry.field}" if entry.kind != "image" else f"{entry.container} image {entry.field}"
         # A value that may not be shown still has to differ on both sides, or the change would be invisible.
         found, wanted = _written(entry, entry.found), _written(entry, entry.wanted)

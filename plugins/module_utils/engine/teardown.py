@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..report.finding import ShipshapeError, failure
 from ..report.result import Report
+from .aftermath import Traces
 from .connection import Connection
 from .lifecycle import Lifecycle, refused
 from .look import LABEL_DEPENDS_ON, LABEL_PROJECT, Observed, containers
@@ -84,6 +85,12 @@ class Teardown:
             named = [] if asked else self._owned("/volumes")
             for name in [*named, *sorted(anonymous & self._all_volumes())]:
                 self._remove("volume", name)
+
+    def traces(self) -> Traces:
+        """What there is of the project, whether its Compose file still says so or not."""
+        networks = {f"network {name}" for name in self._owned("/networks")}
+        volumes = {f"volume {name}" for name in self._owned("/volumes")}
+        return Traces(containers(self._connection, self._project.name, one_off=True), frozenset(networks | volumes))
 
     def _found(self, services: Iterable[str], *, one_off: bool = False) -> list[Observed]:
         asked = set(services)

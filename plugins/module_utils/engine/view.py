@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 from .connection import Connection, words
-from .view_rules import Rule, Scene, Successor, UnexpectedCreationError, creation, rule, with_alias
+from .view_rules import Rule, Scene, Successor, UnexpectedCreationError, as_wanted, creation, rule, with_alias
 
 # Compose asks for all services at once, and a full backlog makes its connections fail: it must exceed their number.
 _BACKLOG = 1024
@@ -134,6 +134,8 @@ class Handler(BaseHTTPRequestHandler):
                 self._create(path, query)
             elif what is Rule.LIST:
                 self._rewritten(self.view.scene.listed)
+            elif what is Rule.RESOURCES:
+                self._rewritten(as_wanted)
             elif what is Rule.INSPECT:
                 self._inspect(subject)
             elif what is Rule.CONNECT:

@@ -19,7 +19,7 @@ from typing import Any
 
 LABEL_SERVICE = "com.docker.compose.service"
 LABEL_NUMBER = "com.docker.compose.container-number"
-
+LABEL_HASH = "com.docker.compose.config-hash"
 
 # How a container was created, as far as `docker update` can change it afterwards.
 LABEL_CREATED = "io.shipshape.deploy.created"
@@ -39,6 +39,7 @@ class Rule(Enum):
     CONNECT = "connect a network"
     INJECT = "write into a container"
     RESOURCE = "create a network or volume"
+    RESOURCES = "look at networks or volumes"
     REFUSE = "refuse"
 
 
@@ -48,6 +49,7 @@ _ARCHIVE = re.compile(r"^/containers/(?P<id>[^/]+)/archive$")
 _CONNECT = re.compile(r"^/networks/(?P<id>[^/]+)/connect$")
 # What creating may need beside the container itself.
 _RESOURCE = re.compile(r"^/(?P<kind>network|volume)s/create$")
+_RESOURCES = re.compile(r"^/(networks|volumes)(/[^/]+)?$")
 _IMAGES = re.compile(r"^/(images/create|images/load|build|session|grpc|auth)$")
 
 
@@ -57,6 +59,8 @@ def rule(method: str, path: str) -> tuple[Rule, str]:
     if method in ("GET", "HEAD"):
         if path == "/containers/json":
             return Rule.LIST, ""
+        if _RESOURCES.match(path):
+            return Rule.RESOURCES, ""
         found = _INSPECT.match(path)
         return (Rule.INSPECT, found["id"]) if found else (Rule.FORWARD, "")
     if method == "POST":
@@ -142,6 +146,16 @@ class Scene:
     def inspected(self, container: Mapping[str, Any]) -> Mapping[str, Any]:
         successor = self.created.get(container.get("Id", ""))
         return {**container, "Name": f"/{successor.place.name}"} if successor else container
+
+
+def as_wanted(answer: Any) -> Any:
+    """Networks and volumes without the hash of their definition. Compose since 2.30 replaces those whose hash is not
+    the one that it would give them now, and stops containers for that; without one it takes them as they are."""
+    if isinstance(answer, list):
+        return [as_wanted(entry) for entry in answer]
+    if answer.get("Labels"):
+        return {**answer, "Labels": {key: value for key, value in answer["Labels"].items() if key != LABEL_HASH}}
+    return {**answer, "Volumes": as_wanted(answer["Volumes"])} if answer.get("Volumes") else answer
 
 
 class UnexpectedCreationError(Exception):

@@ -356,7 +356,7 @@ def test_networks_and_volumes_come_only_with_a_container(found, steps):
         networks={"default": {"name": "p_default"}, "back": {"name": "p_back"}, "x": {"external": True, "name": "x"}},
         volumes={"data": {"name": "p_data"}},
     )
-    assert said(wanted, *found, networks=frozenset({"p_default"})) == steps
+    assert said(wanted, *found, networks={"p_default": {}}) == steps
 
 
 # -- interrupted replacements -----------------------------------------------------------------------------------------

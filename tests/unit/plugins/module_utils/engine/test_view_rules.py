@@ -13,6 +13,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.view_rules
     Scene,
     Successor,
     UnexpectedCreationError,
+    as_wanted,
     created_with,
     creation,
     final_name,
@@ -24,7 +25,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.view_rules
     with_inherited_volumes,
 )
 
-FORWARD, REFUSE = (Rule.FORWARD, ""), (Rule.REFUSE, "")
+FORWARD, LOOK, REFUSE = (Rule.FORWARD, ""), (Rule.RESOURCES, ""), (Rule.REFUSE, "")
 
 
 @pytest.mark.parametrize("prefix", ["", "/v1.24", "/v1.44", "/v1.100"])
@@ -41,9 +42,10 @@ FORWARD, REFUSE = (Rule.FORWARD, ""), (Rule.REFUSE, "")
         ("GET", "/version", FORWARD),
         ("GET", "/info", FORWARD),
         ("GET", "/images/studio/app:1/json", FORWARD),
-        ("GET", "/networks", FORWARD),
-        ("GET", "/networks/p_default", FORWARD),
-        ("GET", "/volumes/p_data", FORWARD),
+        ("GET", "/networks", LOOK),
+        ("GET", "/networks/p_default", LOOK),
+        ("GET", "/volumes", LOOK),
+        ("GET", "/volumes/p_data", LOOK),
         ("GET", "/distribution/a/json", FORWARD),
         ("GET", "/containers/abc/logs", FORWARD),
         ("POST", "/containers/create", (Rule.CREATE, "")),
@@ -320,3 +322,20 @@ def test_an_inspected_successor_has_its_future_name(container_id, name):
 )
 def test_final_names(name, expected):
     assert final_name(name) == expected
+
+
+@pytest.mark.parametrize("section", [None, "list", "volumes"])
+def test_networks_and_volumes_are_shown_without_the_hash_of_their_definition(section):
+    entry = {"Name": "p_x", "Labels": {"com.docker.compose.config-hash": "1", "com.docker.compose.project": "p"}}
+    expected = {"Name": "p_x", "Labels": {"com.docker.compose.project": "p"}}
+    wrapped = {
+        None: lambda at: at,
+        "list": lambda at: [at, at],
+        "volumes": lambda at: {"Volumes": [at], "Warnings": []},
+    }
+    assert as_wanted(wrapped[section](entry)) == wrapped[section](expected)
+
+
+@pytest.mark.parametrize("answer", [{}, [], {"Labels": None}, {"Volumes": None}, {"Volumes": []}, {"Name": "x"}])
+def test_what_has_no_labels_is_shown_as_it_is(answer):
+    assert as_wanted(answer) == answer
