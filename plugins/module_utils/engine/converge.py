@@ -78,6 +78,8 @@ class Converger:
         self._injector = injector
         self._life = Lifecycle(connection, plan.project)
         self._successors = {entry.place.name: entry for entry in successors}
+        self._new = frozenset(entry.id for entry in successors)
+        self._touched = frozenset(entry.service.name for entry in plan.services if entry.steps)
         self._progress = {entry.service.name: _Progress() for entry in plan.services}
         self._gate = threading.BoundedSemaphore(_AT_ONCE)
         self._errors: list[ShipshapeError] = []
@@ -186,11 +188,8 @@ class Converger:
         first, container = sample(self._connection, container_id)
         ends = container is not None and may_complete(service, container)
         # A container that has already been restarted once when it is first seen has failed once since it was created.
-        baseline = replace(first, restarts=0) if self._is_new(container_id) else first
+        baseline = replace(first, restarts=0) if container_id in self._new else first
         return Watched(container_id, name, service.name, baseline, time.monotonic(), ends)
-
-    def _is_new(self, container_id: str) -> bool:
-        return any(successor.id == container_id for successor in self._successors.values())
 
     def _discard(self, entry: ServicePlan) -> None:
         """Its dependency failed: what was created for it is of no use, what runs is left alone."""
@@ -230,15 +229,12 @@ class Converger:
         deadline = time.monotonic() + self._patience.wait_timeout
         for container_id, name in progress.containers:
             problem = self._unmet(wish, container_id, deadline, progress)
-            if problem and self._touched(wish.service):
+            if problem and wish.service in self._touched:
                 progress.finished.wait()  # whoever watches it has the better words for what went wrong
             if problem and progress.failed and wish.required:
                 raise DependencyFailedError(wish.service)
             if problem and wish.service not in self._patience.optional:
                 self._dependency_problem(service, wish, name, problem)
-
-    def _touched(self, service: str) -> bool:
-        return any(entry.steps for entry in self._plan.services if entry.service.name == service)
 
     def _unmet(self, wish: Dependency, container_id: str, deadline: float, progress: _Progress) -> str:
         """Waits for one container to meet the condition; says why it did not, or ''."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ..report.finding import failure
@@ -68,7 +69,7 @@ class Observed:
     def image_id(self) -> str:
         return str(self.raw["Image"])
 
-    @property
+    @cached_property
     def applied(self) -> Applied | None:
         return read(self.labels.get(LABEL))
 

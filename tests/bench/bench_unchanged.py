@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Containers that nothing has to be done to: `stack`, which inspects each of them, against community.docker.
+
+community.docker comes from the PyPI package `ansible` into .cache, for this comparison alone. Whole playbooks with one
+task each are compared, alternating; for what a container costs, an empty playbook's time is taken off both.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.bench.projects import NOOP, ROOT, STAY, playbook, project, row, seconds
+from tests.support.engine import BUSYBOX, Engine, unique
+from tests.support.modules import ModuleCall
+
+ROUNDS = 5
+FEW, MANY, HUGE = 20, 100, 200
+ANSIBLE = "ansible==12.*"  # the one that belongs to ansible-core 2.19
+MEGABYTES = 120
+
+_OURS = """
+    - shipshape.deploy.stack:
+        project_src: "{{ project }}"
+"""
+_COMPOSE_V2 = """
+    - community.docker.docker_compose_v2:
+        project_src: "{{ project }}"
+"""
+
+
+def peers() -> Path:
+    """Where the collection community.docker lies, with what it imports."""
+    found = ROOT / ".cache/bench-collections"
+    if not (found / "ansible_collections/community/docker").is_dir():
+        with tempfile.TemporaryDirectory() as name:
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", name, ANSIBLE]
+            seconds(pip)
+            [wheel] = Path(name).glob("ansible-*.whl")
+            wanted = tuple(
+                f"ansible_collections/community/{at}/" for at in ("docker", "library_inventory_filtering_v1")
+            )
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(found, [at for at in archive.namelist() if at.startswith(wanted)])
+    return found
+
+
+def median(*samples: float) -> float:
+    return statistics.median(samples)
+
+
+def unchanged_project() -> list[dict[str, Any]]:
+    """100 containers: the whole playbook against docker_compose_v2's, and what each further container costs."""
+    with project(MANY) as directory:
+        playbook(directory, _OURS)
+        pairs = [(playbook(directory, _OURS), playbook(directory, _COMPOSE_V2, peers())) for _ in range(ROUNDS)]
+        many = module_seconds(directory)
+    with project(FEW) as directory:
+        playbook(directory, _OURS)
+        few = module_seconds(directory)
+    ours, theirs = (median(*times) for times in zip(*pairs))
+    each = (many - few) / (MANY - FEW) * 1000
+    return [
+        row(
+            f"{MANY} unchanged containers, each inspected, whole playbook",
+            "docker_compose_v2, which looks at a label",
+            ours,
+            theirs,
+            "<= 0.9",
+            ours / theirs <= 0.9,
+            ours / theirs,
+        ),
+        row("each further unchanged container, in ms", "none", each, None, "<= 3 ms", each <= 3, None),
+    ]
+
+
+def module_seconds(directory: Path) -> float:
+    """What the module's own process takes, without Ansible around it."""
+    times = []
+    for _ in range(ROUNDS):
+        started = time.monotonic()
+        result = ModuleCall("stack", {"project_src": str(directory)}).wait()
+        times.append(time.monotonic() - started)
+        if result.get("failed") or result["changed"]:
+            raise RuntimeError(f"it should have had nothing to do: {result}")
+    return median(*times)
+
+
+def container_by_container() -> list[dict[str, Any]]:
+    """20 containers against docker_container in a loop: what one of them costs."""
+    prefix = f"bench-{unique()}"
+    task = f"""
+    - community.docker.docker_container:
+        name: "{prefix}-{{{{ item }}}}"
+        image: {BUSYBOX}
+        command: {json.dumps(STAY)}
+        pull: never
+      loop: "{{{{ range({FEW}) | list }}}}"
+"""
+    with project(FEW) as directory:
+        try:
+            playbook(directory, _OURS)
+            playbook(directory, task, peers())
+            empty = median(*(playbook(directory, NOOP) for _ in range(ROUNDS)))
+            ours = median(*(playbook(directory, _OURS) for _ in range(ROUNDS))) - empty
+            theirs = median(*(playbook(directory, task, peers()) for _ in range(2))) - empty
+        finally:
+            names = [f"{prefix}-{number}" for number in range(FEW)]
+            subprocess.run(["docker", "rm", "-fv", *names], capture_output=True)
+    ratio = theirs / ours
+    work = f"{FEW} unchanged containers, the task alone"
+    return [row(work, "docker_container in a loop", ours, theirs, "at least 30 times faster", ratio >= 30, ratio)]
+
+
+def memory() -> list[dict[str, Any]]:
+    """Peak resident memory of the module's process with 200 containers that are there already."""
+    with project(HUGE) as directory:
+        seconds(["docker", "compose", "up", "-d"], cwd=directory)
+        playbook(directory, _OURS.replace("stack:", "stack:\n        recreate: always\n        stability: 0", 1))
+        call = ModuleCall("stack", {"project_src": str(directory)})
+        peak = [0.0]
+        watcher = threading.Thread(target=_watch, args=(call.process, peak), daemon=True)
+        watcher.start()
+        result = call.wait()
+        watcher.join()
+        if result.get("failed") or result["changed"]:
+            raise RuntimeError(f"it should have had nothing to do: {result.get('msg')}")
+    work = f"peak memory of the module with {HUGE} unchanged containers, in MB"
+    return [row(work, "none", peak[0], None, f"<= {MEGABYTES} MB", peak[0] <= MEGABYTES, None)]
+
+
+def _watch(process: subprocess.Popen[bytes], peak: list[float]) -> None:
+    """VmHWM only ever grows, so the last reading before the end is the peak."""
+    while process.poll() is None:
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+        except OSError:
+            return
+        for line in status.splitlines():
+            if line.startswith("VmHWM:"):
+                peak[0] = max(peak[0], int(line.split()[1]) / 1024)
+        time.sleep(0.005)
+
+
+def rows() -> list[dict[str, Any]]:
+    Engine().ensure_busybox()
+    return [*unchanged_project(), *container_by_container(), *memory()]
+
+
+if __name__ == "__main__":
+    print(json.dumps(rows(), indent=2))
