@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from .applied import differences, keyed
 from .disk import MountedFile
 from .look import Look, Observed
-from .model import Project, Service
-from .view_rules import LABEL_HASH, updatable
+from .model import Endpoint, Project, Service
+from .view_rules import LABEL_HASH, UPDATABLE, updatable
 
 RECREATE = "recreate"
 START = "start"
@@ -28,6 +28,10 @@ NONE = "none"
 SECRET = "***"
 # `docker update` cannot unset anything else: a value that is not there is one that the engine never took.
 _REMOVABLE = frozenset({"RestartPolicy", "PidsLimit"})
+# Fields of a definition that say which networks a container is in; `definition` may be about anything.
+_NETWORKING = frozenset({"networks", "network_mode", "definition"})
+# The engine's words for a fixed address.
+_ADDRESSES = {"ipv4_address": "IPv4Address", "ipv6_address": "IPv6Address"}
 # One that the engine restarted and that has not run for longer than this may be in a crash loop: only watching tells.
 _FLAPPING = 60.0
 
@@ -79,12 +83,16 @@ def container_drift(
     project: Project, service: Service, container: Observed, look: Look, hashes: Mapping[str, str]
 ) -> list[Drift]:
     """Every difference between `service` and one of its containers."""
+    defined = definition_drift(project, service, container, hashes)
+    networked = any(entry.field.partition(".")[0] in _NETWORKING for entry in defined)
     return [
-        *definition_drift(project, service, container, hashes),
+        *defined,
         *image_drift(service, container, look),
         *baked_drift(service, container, look),
         *content_drift(service, container, look),
         *runtime_drift(project, service, container),
+        # Where the file has changed them, nobody can tell what was done by hand.
+        *([] if networked else network_drift(project, service, container)),
         *filesystem_drift(service, container, look),
         *state_drift(service, container, look.taken, container.id in look.done),
     ]
@@ -177,27 +185,48 @@ def runtime_drift(project: Project, service: Service, container: Observed) -> li
         # The engine derives the swap limit from the memory limit where none is given.
         ignored = {"MemorySwap"} - set(created)
         found += [
-            _runtime(service, container, key, created.get(key), live.get(key), RECREATE)
+            _runtime(service, container, UPDATABLE[key], *_in_units(key, created, live), RECREATE)
             for key in sorted({*created, *live} - ignored)
             if created.get(key) != live.get(key) and (key in live or key in _REMOVABLE)
         ]
-    return found + network_drift(service, container)
+    return found
 
 
-def network_drift(service: Service, container: Observed) -> list[Drift]:
+def _in_units(key: str, *sides: Mapping[str, Any]) -> list[Any]:
+    """The value of `key` on each side, as Compose counts it."""
+    values = [side.get(key) for side in sides]
+    return [value and value / 1e9 for value in values] if key == "NanoCpus" else values
+
+
+def network_drift(project: Project, service: Service, container: Observed) -> list[Drift]:
+    """Connected, disconnected or connected otherwise by hand: at another address, without a name that it must have."""
     live = (container.raw.get("NetworkSettings") or {}).get("Networks") or {}
     if service.networks is None or not live:
         return []
     found = []
     for name in sorted({*service.networks, *live}):
-        key = f"networks.{name}"
+        wish, endpoint = service.networks.get(name), live.get(name)
+        key = f"networks.{wish.key if wish else project.networks.get(name, name)}"
         if name not in live:
             found.append(_runtime(service, container, key, "connected", None, RECREATE))
-        elif name not in service.networks:
+        elif wish is None:
             found.append(_runtime(service, container, key, None, "connected", RECREATE))
-        elif lost := sorted(service.networks[name] - _names_in(live[name])):
-            found.append(_runtime(service, container, f"{key}.aliases", lost, None, RECREATE))
+        else:
+            found += [
+                _runtime(service, container, f"{key}.{field}", wanted, seen, RECREATE)
+                for field, wanted, seen in _endpoint_drift(wish, endpoint or {})
+            ]
     return found
+
+
+def _endpoint_drift(wish: Endpoint, live: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    lost = sorted(wish.names - _names_in(live))
+    if lost:
+        yield "aliases", lost, None
+    for field, wanted in wish.addresses.items():
+        seen = (live.get("IPAMConfig") or {}).get(_ADDRESSES[field])
+        if seen != wanted:
+            yield field, wanted, seen
 
 
 def _names_in(endpoint: Mapping[str, Any]) -> set[str]:

@@ -41,6 +41,16 @@ class FileMount:
 
 
 @dataclass(frozen=True)
+class Endpoint:
+    """A service's place in one network: the network's `key` in the Compose file, the names that others find it under,
+    and the addresses (`ipv4_address`) that the file gives it."""
+
+    key: str
+    names: frozenset[str]
+    addresses: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class UpdateConfig:
     """How a service's containers are replaced: `deploy.update_config`. `parallelism` 0 means all at once; times in
     seconds; `monitor` None means the stability that the caller asks for."""
@@ -68,7 +78,7 @@ class Service:
     one_shot: bool = False  # somebody waits for it to complete
     update: UpdateConfig = UpdateConfig()
     file_mounts: tuple[FileMount, ...] = ()
-    networks: Mapping[str, frozenset[str]] | None = None  # names in the engine, with aliases; None: not its own to have
+    networks: Mapping[str, Endpoint] | None = None  # by their names in the engine; None: not its own to have
     published: tuple[str, ...] = ()  # fixed ports on the host: only one container at a time can hold them
     serves: bool = False  # it publishes a port, has a healthcheck, or somebody needs it running: it may never just end
 
@@ -150,7 +160,7 @@ def _service(document: Mapping[str, Any], name: str, entry: Mapping[str, Any], a
         one_shot=awaited,
         update=_update_config((entry.get("deploy") or {}).get("update_config") or {}),
         file_mounts=tuple(_file_mounts(document, entry)),
-        networks=_networks(document, entry),
+        networks=_networks(document, name, entry),
         published=tuple(_published(entry)),
         serves=not awaited and (needed or bool(entry.get("ports")) or _checked(entry)),
     )
@@ -199,14 +209,19 @@ def _file_mounts(document: Mapping[str, Any], entry: Mapping[str, Any]) -> Itera
                 yield FileMount(f"{section}.{use['source']}", source, target, True)
 
 
-def _networks(document: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, frozenset[str]] | None:
+def _networks(document: Mapping[str, Any], name: str, entry: Mapping[str, Any]) -> dict[str, Endpoint] | None:
     if entry.get("network_mode") or not entry.get("networks"):
         return None
     known = document.get("networks") or {}
     return {
-        (known.get(key) or {}).get("name") or f"{document['name']}_{key}": frozenset((wish or {}).get("aliases") or ())
+        (known.get(key) or {}).get("name") or f"{document['name']}_{key}": _endpoint(key, name, wish or {})
         for key, wish in entry["networks"].items()
     }
+
+
+def _endpoint(key: str, service: str, wish: Mapping[str, Any]) -> Endpoint:
+    fixed = {field: wish[field] for field in ("ipv4_address", "ipv6_address") if wish.get(field)}
+    return Endpoint(key, frozenset({service, *(wish.get("aliases") or ())}), fixed)
 
 
 def _published(entry: Mapping[str, Any]) -> Iterator[str]:

@@ -21,12 +21,22 @@ LABEL_SERVICE = "com.docker.compose.service"
 LABEL_NUMBER = "com.docker.compose.container-number"
 LABEL_HASH = "com.docker.compose.config-hash"
 
-# How a container was created, as far as `docker update` can change it afterwards.
+# How a container was created, as far as `docker update` can change it: in the engine's words, and in Compose's.
 LABEL_CREATED = "io.shipshape.deploy.created"
-UPDATABLE = (
-    "BlkioWeight", "CpuPeriod", "CpuQuota", "CpuShares", "CpusetCpus", "CpusetMems", "Memory", "MemoryReservation",
-    "MemorySwap", "NanoCpus", "PidsLimit", "RestartPolicy",
-)  # fmt: skip
+UPDATABLE = {
+    "BlkioWeight": "blkio_config.weight",
+    "CpuPeriod": "cpu_period",
+    "CpuQuota": "cpu_quota",
+    "CpuShares": "cpu_shares",
+    "CpusetCpus": "cpuset",
+    "CpusetMems": "CpusetMems",  # Compose has no word for it
+    "Memory": "mem_limit",
+    "MemoryReservation": "mem_reservation",
+    "MemorySwap": "memswap_limit",
+    "NanoCpus": "cpus",
+    "PidsLimit": "pids_limit",
+    "RestartPolicy": "restart",
+}
 
 
 class Rule(Enum):

@@ -234,12 +234,12 @@ CREATED = "io.shipshape.deploy.created"
         ("{}", {}, []),
         ("{}", {"Memory": 0, "PidsLimit": None, "CpuShares": 0}, []),
         ('{"Memory":5}', {"Memory": 5, "MemorySwap": 10}, []),
-        ('{"Memory":5,"MemorySwap":10}', {"Memory": 5, "MemorySwap": 20}, ["MemorySwap"]),
-        ('{"Memory":5}', {"Memory": 6}, ["Memory"]),
+        ('{"Memory":5,"MemorySwap":10}', {"Memory": 5, "MemorySwap": 20}, ["memswap_limit"]),
+        ('{"Memory":5}', {"Memory": 6}, ["mem_limit"]),
         ('{"Memory":5}', {}, []),
-        ("{}", {"NanoCpus": 5}, ["NanoCpus"]),
+        ("{}", {"NanoCpus": 5}, ["cpus"]),
         ('{"RestartPolicy":"always"}', {"RestartPolicy": {"Name": "always", "MaximumRetryCount": 0}}, []),
-        ('{"RestartPolicy":"always"}', {"RestartPolicy": {"Name": "no"}}, ["RestartPolicy"]),
+        ('{"RestartPolicy":"always"}', {"RestartPolicy": {"Name": "no"}}, ["restart"]),
         ('{"RestartPolicy":"on-failure:3"}', {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}}, []),
         ("{}", {"RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}}, []),
     ],
@@ -251,6 +251,12 @@ def test_what_was_updated_by_hand(created, live, fields):
     assert [(entry.field, entry.kind, entry.action) for entry in runtime_drift(P, WEB, at)] == [
         (field, "runtime", "recreate") for field in fields
     ]
+
+
+def test_what_was_updated_by_hand_is_told_in_compose_s_units():
+    at = container(labels={CREATED: '{"NanoCpus":750000000}'})
+    at.raw["HostConfig"]["NanoCpus"] = 500000000
+    assert [(entry.field, entry.wanted, entry.found) for entry in runtime_drift(P, WEB, at)] == [("cpus", 0.75, 0.5)]
 
 
 @pytest.mark.parametrize(
@@ -273,22 +279,30 @@ def test_a_name_that_was_changed_in_the_file_was_not_changed_by_hand():
 
 
 TWO_NETWORKS = project(
-    {"web": {"networks": {"default": None, "back": {"aliases": ["api"]}}}},
-    networks={"default": {"name": "p_default"}, "back": {"name": "lan", "external": True}},
+    {"web": {"networks": {"default": None, "back": {"aliases": ["api"], "ipv4_address": "192.0.2.1"}}}},
+    networks={"default": {"name": "p_default"}, "back": {"name": "lan", "external": True}, "front": {"name": "dmz"}},
 )
+DEFAULT = {"Aliases": ["p-web-1", "web"]}
+BACK = {"Aliases": None, "DNSNames": ["api", "web"], "IPAMConfig": {"IPv4Address": "192.0.2.1"}}
 
 
 @pytest.mark.parametrize(
     ("live", "found"),
     [
-        ({"p_default": {}, "lan": {"Aliases": ["p-web-1", "web", "api"]}}, []),
-        ({"p_default": {}, "lan": {"Aliases": None, "DNSNames": ["api"]}}, []),
-        ({"p_default": {}, "lan": {"Aliases": ["web"]}}, [("networks.lan.aliases", ["api"], None)]),
-        ({"lan": {"Aliases": ["api"]}}, [("networks.p_default", "connected", None)]),
+        ({"p_default": DEFAULT, "lan": BACK}, []),
+        ({"p_default": DEFAULT, "lan": {**BACK, "DNSNames": ["web"]}}, [("networks.back.aliases", ["api"], None)]),
+        ({"p_default": {"Aliases": None}, "lan": BACK}, [("networks.default.aliases", ["web"], None)]),
         (
-            {"p_default": {}, "lan": {"Aliases": ["api"]}, "bridge": {}},
-            [("networks.bridge", None, "connected")],
+            {"p_default": DEFAULT, "lan": {**BACK, "IPAMConfig": {"IPv4Address": "192.0.2.2"}}},
+            [("networks.back.ipv4_address", "192.0.2.1", "192.0.2.2")],
         ),
+        (
+            {"p_default": DEFAULT, "lan": {**BACK, "IPAMConfig": None}},
+            [("networks.back.ipv4_address", "192.0.2.1", None)],
+        ),
+        ({"lan": BACK}, [("networks.default", "connected", None)]),
+        ({"p_default": DEFAULT, "lan": BACK, "bridge": {}}, [("networks.bridge", None, "connected")]),
+        ({"p_default": DEFAULT, "lan": BACK, "dmz": {}}, [("networks.front", None, "connected")]),
         ({}, []),
         (None, []),
     ],
@@ -296,15 +310,27 @@ TWO_NETWORKS = project(
 def test_networks_that_were_connected_or_disconnected_by_hand(live, found):
     at = container()
     at.raw["NetworkSettings"] = {"Networks": live}
-    drift = network_drift(TWO_NETWORKS.services["web"], at)
+    drift = network_drift(TWO_NETWORKS, TWO_NETWORKS.services["web"], at)
     assert [(entry.field, entry.wanted, entry.found) for entry in drift] == found
+
+
+def test_networks_that_the_file_has_changed_were_not_changed_by_hand():
+    def wanted(*keys):
+        return project({"web": {"networks": dict.fromkeys(keys)}}, networks={"default": {"name": "p_default"}})
+
+    at = container(made_from=wanted("default"))
+    at.raw["NetworkSettings"] = {"Networks": {"p_default": DEFAULT}}
+    now = wanted("default", "front")
+    found = container_drift(now, now.services["web"], at, seen(at), {})
+    assert [(entry.kind, entry.field) for entry in found] == [("desired", "networks.front")]
 
 
 @pytest.mark.parametrize("entry", [{"network_mode": "host"}, {"network_mode": "service:db"}, {}])
 def test_networks_that_are_not_its_own_to_have(entry):
     at = container()
     at.raw["NetworkSettings"] = {"Networks": {"host": {}}}
-    assert network_drift(project({"web": entry}).services["web"], at) == []
+    wanted = project({"web": entry})
+    assert network_drift(wanted, wanted.services["web"], at) == []
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.model import (
     Dependency,
+    Endpoint,
     FileMount,
     UpdateConfig,
     project_from,
@@ -218,8 +219,12 @@ def test_mounted_files(entry, mounts):
     [
         ({}, None),
         ({"network_mode": "host", "networks": None}, None),
-        ({"networks": {"default": None}}, {"p_default": set()}),
-        ({"networks": {"lan": {"aliases": ["a", "b"]}}}, {"office": {"a", "b"}}),
+        ({"networks": {"default": None}}, {"p_default": Endpoint("default", frozenset({"web"}))}),
+        ({"networks": {"lan": {"aliases": ["a"]}}}, {"office": Endpoint("lan", frozenset({"web", "a"}))}),
+        (
+            {"networks": {"lan": {"ipv4_address": "192.0.2.1", "priority": 1}}},
+            {"office": Endpoint("lan", frozenset({"web"}), {"ipv4_address": "192.0.2.1"})},
+        ),
     ],
 )
 def test_networks_by_their_names_in_the_engine(entry, networks):
