@@ -192,10 +192,11 @@ def runtime_drift(project: Project, service: Service, container: Observed) -> li
     return found
 
 
-def _in_units(key: str, *sides: Mapping[str, Any]) -> list[Any]:
-    """The value of `key` on each side, as Compose counts it."""
-    values = [side.get(key) for side in sides]
-    return [value and value / 1e9 for value in values] if key == "NanoCpus" else values
+def _in_units(key: str, created: Mapping[str, Any], live: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The value of `key` on both sides, as Compose counts it."""
+    if key != "NanoCpus":
+        return created.get(key), live.get(key)
+    return created.get(key, 0) / 1e9 or None, live.get(key, 0) / 1e9 or None
 
 
 def network_drift(project: Project, service: Service, container: Observed) -> list[Drift]:
