@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..report.finding import failure
-from ..report.result import Report
 from .compose import Compose, Source
 from .connection import DEFAULT_HOST, Connection, Endpoint
 from .look import Wanted
-from .stack import Stack
+
+if TYPE_CHECKING:
+    from ..report.result import Report
+    from .stack import Stack
 
 
 def _set_in_environment(variable: str) -> str:
@@ -120,6 +122,13 @@ def invocation(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def open_stack(module: Any, report: Report) -> Stack:
     """The stack that `module`'s options (an AnsibleModule with the options above) speak of."""
+    from .stack import Stack  # the larger half of the engine's code: those that only look do without
+
+    return Stack(*open_project(module), report)
+
+
+def open_project(module: Any) -> tuple[Connection, Compose]:
+    """The engine and the Compose project that `module`'s options speak of."""
 
     def run(
         argv: Sequence[str], environment: Mapping[str, str], directory: str | None, stdin: str | None
@@ -137,5 +146,4 @@ def open_stack(module: Any, report: Report) -> Stack:
             "there is no command `docker` on the target",
             "Install Docker with its Compose plugin (role shipshape.deploy.engine does)",
         )
-    compose = Compose(run, docker, Source.from_options(module.params))
-    return Stack(Connection(Endpoint.from_options(module.params)), compose, report)
+    return Connection(Endpoint.from_options(module.params)), Compose(run, docker, Source.from_options(module.params))
