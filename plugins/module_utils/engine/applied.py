@@ -24,6 +24,7 @@ LABEL = "io.shipshape.deploy.applied"
 _VERSION = 1
 _HOOKS = ("post_start", "pre_stop")
 _ABSENT = object()
+_EMPTY: tuple[Any, ...] = (({}, None), (None, {}))
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,10 @@ def _compare(path: str, wanted: Any, found: Any) -> list[Difference]:
                 f"{path}.{key}" if path else key, ours.get(key, _ABSENT), theirs.get(key, _ABSENT)
             )
         ]
-        if below:
-            return below
+        # Compose fills in empty sections: they are named only where nothing else differs.
+        telling = [entry for entry in below if (entry.wanted, entry.found) not in _EMPTY]
+        if telling or not path:
+            return telling or below
     secret = path.startswith(("environment.", "configs_content.", "secrets_content.", *_HOOKS))
     if path.startswith("environment."):
         # A variable without a value is passed through from nowhere: as good as absent.

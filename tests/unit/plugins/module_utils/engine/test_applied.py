@@ -73,6 +73,10 @@ def test_a_label_is_written_the_same_way_whatever_the_order_of_its_keys(monkeypa
             {"healthcheck.test": (["CMD", "b"], ["CMD", "a"], False)},
         ),
         ({"init": True}, {"init": False}, {"init": (False, True, False)}),
+        # Compose fills in empty sections.
+        ({}, {"deploy": {"mode": "x", "placement": {}}}, {"deploy.mode": ("x", None, False)}),
+        ({"deploy": {"mode": "x", "placement": {}}}, {}, {"deploy.mode": (None, "x", False)}),
+        ({}, {"deploy": {"placement": {}}}, {"deploy": ({"placement": {}}, None, False)}),
         ({"networks": {"a": None}}, {"networks": {"a": None}}, {}),
         ({"scale": 1, "profiles": ["x"], "build": {"context": "a"}}, {"scale": 2, "build": {"context": "b"}}, {}),
     ],
