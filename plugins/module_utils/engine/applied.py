@@ -139,10 +139,10 @@ def _compare(path: str, wanted: Any, found: Any) -> list[Difference]:
                 f"{path}.{key}" if path else key, ours.get(key, _ABSENT), theirs.get(key, _ABSENT)
             )
         ]
-        # Compose fills in empty sections: they are named only where nothing else differs.
-        telling = [entry for entry in below if (entry.wanted, entry.found) not in _EMPTY]
-        if telling or not path:
-            return telling or below
+        if path == "deploy":  # Compose fills in its empty sections: they are named only where nothing else differs
+            below = [entry for entry in below if (entry.wanted, entry.found) not in _EMPTY]
+        if below:
+            return below
     secret = path.startswith(("environment.", "configs_content.", "secrets_content.", *_HOOKS))
     if path.startswith("environment."):
         # A variable without a value is passed through from nowhere: as good as absent.
