@@ -12,9 +12,11 @@ from .model import Project
 from .order import Order
 
 
-def not_running(project: Project, seen: Look, order: Order) -> list[tuple[Observed, Finding]]:
-    """Containers that were up when they were watched, and are not any more now that the others are. Pure."""
+def not_running(project: Project, before: Look, seen: Look, order: Order) -> list[tuple[Observed, Finding]]:
+    """Containers that were up when they were watched, and are not any more now that the others are. One whose last
+    restart lies `before` all that has been watched for it. Pure."""
     found = []
+    earlier = {(at.id, at.restart_count) for at in before.containers}
     for at in seen.containers:
         service = project.services.get(at.service)
         if service is None or at.service in order.optional_services:
@@ -22,7 +24,7 @@ def not_running(project: Project, seen: Look, order: Order) -> list[tuple[Observ
         if at.ended_well and may_complete(service, at):
             continue  # the watcher has just accepted this very end
         for entry in state_drift(service, at, seen.taken, at.id in seen.done):
-            if entry.found == "flapping" and order.restarts_allowed:
+            if entry.found == "flapping" and (order.restarts_allowed or (at.id, at.restart_count) in earlier):
                 continue
             what = f"container {at.name} was up when it was watched, and is {entry.found} now that the others are up"
             how = "Read its last lines (`logs` in this result), mend the service and run this again"

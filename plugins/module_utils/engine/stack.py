@@ -76,7 +76,7 @@ class Stack:
                 self._report.planned(action, target, reason)
         elif now.plan.steps or now.plan.tidy or now.plan.removals:
             self._carry_out(now, order)
-            self._prove(project, order)
+            self._prove(project, now.look, order)
 
     def _planned(self, project: Project, order: Order) -> Situation:
         """Looks, plans and tells. Raises when the plan holds what may not be done."""
@@ -87,12 +87,12 @@ class Stack:
             raise ShipshapeError(*now.plan.refusals)
         return now
 
-    def _prove(self, project: Project, order: Order) -> None:
+    def _prove(self, project: Project, before: Look, order: Order) -> None:
         """Looks once more, at everything: what was done must have ended the differences that it was done for."""
         seen = look(self._connection, project, order.wanted)
         self._report.values["services"] = services_summary(project, seen.containers, seen.done)
         stale = [entry for at in seen.containers for entry in stale_files(project, at, seen)]
-        down = not_running(project, seen, order)
+        down = not_running(project, before, seen, order)
         if stale or down:
             logs = {at.name: last_lines(self._connection, at.id) for at, _dummy in down}
             raise ShipshapeError(*stale, *(finding for _dummy, finding in down), logs=logs)

@@ -48,11 +48,19 @@ NOW = 1795413600.0 + 5  # five seconds after BEGUN
 )
 def test_what_is_down_at_the_end(wanted, state, order, down):
     at = container(**state)
-    found = not_running(wanted, seen(at, taken=NOW), Order(**order))
+    found = not_running(wanted, seen(), seen(at, taken=NOW), Order(**order))
     assert [(entry, finding.severity, finding.subject, finding.code) for entry, finding in found] == (
         [(at, "critical", "web", "service-not-running")] if down else []
     )
     assert down is None or down in found[0][1].message
+
+
+@pytest.mark.parametrize(("earlier", "down"), [(2, False), (1, True), (None, True)])
+def test_a_restart_from_before_the_run_has_been_watched(earlier, down):
+    """It is restarted no more: the watcher has seen to that."""
+    before = [] if earlier is None else [container(restarts=earlier)]
+    found = not_running(project(), seen(*before), seen(container(restarts=2), taken=NOW), Order())
+    assert bool(found) == down
 
 
 def test_the_time_that_the_table_counts_from():
