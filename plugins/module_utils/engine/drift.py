@@ -182,11 +182,11 @@ def runtime_drift(project: Project, service: Service, container: Observed) -> li
     created = container.created_with
     if created is not None:
         live = updatable(container.raw["HostConfig"])
-        # The engine derives the swap limit from the memory limit where none is given.
-        ignored = {"MemorySwap"} - set(created)
+        if created.get("Memory"):  # from which the engine derives the swap limit where none is given
+            created = {"MemorySwap": 2 * created["Memory"], **created}
         found += [
             _runtime(service, container, UPDATABLE[key], *_in_units(key, created, live), RECREATE)
-            for key in sorted({*created, *live} - ignored)
+            for key in sorted({*created, *live})
             if created.get(key) != live.get(key) and (key in live or key in _REMOVABLE)
         ]
     return found

@@ -234,6 +234,8 @@ CREATED = "io.shipshape.deploy.created"
         ("{}", {}, []),
         ("{}", {"Memory": 0, "PidsLimit": None, "CpuShares": 0}, []),
         ('{"Memory":5}', {"Memory": 5, "MemorySwap": 10}, []),
+        ('{"Memory":5}', {"Memory": 5, "MemorySwap": 20}, ["memswap_limit"]),
+        ("{}", {"Memory": 5, "MemorySwap": 10}, ["mem_limit", "memswap_limit"]),
         ('{"Memory":5,"MemorySwap":10}', {"Memory": 5, "MemorySwap": 20}, ["memswap_limit"]),
         ('{"Memory":5}', {"Memory": 6}, ["mem_limit"]),
         ('{"Memory":5}', {}, []),
