@@ -27,6 +27,8 @@ from urllib.parse import quote, urlencode, urlsplit
 from ..report.finding import CRITICAL, Finding, ShipshapeError, failure
 
 _FULL_ID = re.compile(r"\b[0-9a-f]{64}\b")
+# An answer that was not read to its end is, up to here: that keeps the stream, which may be a whole ssh session.
+_REST = 1 << 16
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 
 
@@ -35,7 +37,7 @@ class EngineRefusedError(ShipshapeError):
 
     def __init__(self, status: int, request: str, words: str) -> None:
         remedy = "The engine's own log (journalctl -u docker) may say more; mend the cause and run this again"
-        message = f"it answered {status} to {request}: {words}"
+        message = with_short_ids(f"it answered {status} to {request}: {words}")
         super().__init__(Finding(CRITICAL, "engine", "engine-refused", message, remedy))
         self.status = status
 
@@ -203,6 +205,20 @@ class Connection:
         body: bytes = self._request("GET", self._target(path, query), raw=True)
         return body
 
+    def post(self, path: str, document: Mapping[str, Any], /, **query: Any) -> Any:
+        """POST `document`; the answer as JSON. Raises as `get` does."""
+        body = json.dumps(document).encode()
+        return self._request("POST", self._target(path, query), body, kind="application/json")
+
+    def delete(self, path: str, /, **query: Any) -> Any:
+        """DELETE `path`; the answer as JSON. Raises as `get` does."""
+        return self._request("DELETE", self._target(path, query))
+
+    def read(self, path: str, take: Callable[[BinaryIO], Any], /, **query: Any) -> Any:
+        """GET `path`, and what `take` makes of the answer while it comes in: it need not fit into memory, nor be read
+        to its end. Raises as `get` does."""
+        return self._request("GET", self._target(path, query), take=take)
+
     def _target(self, path: str, query: Mapping[str, Any]) -> str:
         text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in query.items()}
         return f"/v{self.api_version}{path}" + (f"?{urlencode(text)}" if text else "")
@@ -222,22 +238,37 @@ class Connection:
             self._version = told["ApiVersion"]
         return self._version
 
-    def _request(self, method: str, target: str, body: bytes | None = None, *, raw: bool = False) -> Any:
+    def _request(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        *,
+        raw: bool = False,
+        kind: str = "application/x-tar",
+        take: Callable[[BinaryIO], Any] | None = None,
+    ) -> Any:
         fresh = getattr(self._local, "stream", None) is None
         if fresh:
             self._local.stream = self.stream()
         stream: http.client.HTTPConnection = self._local.stream
         try:
-            kind = {"Content-Type": "application/x-tar"} if body is not None else {}
-            stream.request(method, target, body, headers={"Host": "docker", **kind})
+            sent = {"Content-Type": kind} if body is not None else {}
+            stream.request(method, target, body, headers={"Host": "docker", **sent})
             answer = stream.getresponse()
+            if take is not None and answer.status < 400:
+                taken = take(answer)
+                answer.read(_REST)
+                if not answer.isclosed():  # what is left is not worth waiting for
+                    stream.close()
+                return taken
             said = answer.read()
         except (OSError, http.client.HTTPException, ssl.SSLError) as error:
             stream.close()
             self._local.stream = None
             # An engine that restarted has closed the streams kept open: a new one tells whether it is back.
             if not fresh and not isinstance(error, TimeoutError):
-                return self._request(method, target, body, raw=raw)
+                return self._request(method, target, body, raw=raw, kind=kind, take=take)
             raise self.unreachable(error) from error
         if answer.status >= 400:
             raise EngineRefusedError(answer.status, f"{method} {target.partition('?')[0]}", words(said))

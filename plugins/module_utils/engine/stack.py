@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError, failure
-from ..report.masking import Masker
 from ..report.result import Report
-from . import applied, disk
+from . import applied
 from .aftermath import Traces
 from .compose import Compose
 from .compose_words import classified
@@ -22,11 +21,12 @@ from .drift import needs_hashes
 from .images import Images
 from .lock import locked
 from .look import Look, Observed, containers, look
-from .model import Project, project_from, secrets_of
+from .model import Project
 from .notices import notices
 from .order import Order
 from .plan import Plan, ServicePlan, Wishes, plan, reused
 from .proof import not_running, remaining, stale_files
+from .resolve import resolved
 from .summary import diff, services_summary
 from .view_rules import LABEL_HASH, Place, Scene
 from .watch import last_lines
@@ -144,20 +144,7 @@ class Stack:
 
     def model(self) -> Project:
         """The wanted state. Raises what is wrong with the project's files."""
-        problem = self._compose.source.problem()
-        if problem:
-            raise ShipshapeError(problem)
-        document, warnings = self._compose.model()
-        project = project_from(document)
-        self._report.masker = Masker(secrets_of(project) | disk.secret_texts(project))
-        self._report.add(*warnings)
-        asked = set(self._compose.source.profiles) - {"*"}
-        unknown = sorted(asked - set(self._compose.profiles())) if asked else []
-        if unknown:
-            known = ", ".join(sorted(self._compose.profiles())) or "none"
-            what = f"no service has the profile {', '.join(unknown)} (profiles in this project: {known})"
-            raise failure(self._compose.source.spoken, "profile-unknown", what, "Check `profiles`")
-        return project
+        return resolved(self._compose, self._report)
 
     def _situation(self, project: Project, seen: Look, order: Order) -> Situation:
         known = frozenset(project.services)
