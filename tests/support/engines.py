@@ -114,7 +114,7 @@ class PrivateEngine(Engine):
                     os.kill(pid, signal.SIGKILL)
 
 
-def _running(binaries: Path | None = None) -> Iterator[PrivateEngine]:
+def running(binaries: Path | None = None) -> Iterator[PrivateEngine]:
     engine = PrivateEngine.at(binaries)
     try:
         engine.start().ensure_busybox()
@@ -127,13 +127,13 @@ def _running(binaries: Path | None = None) -> Iterator[PrivateEngine]:
 def engine2010() -> Iterator[PrivateEngine]:
     """Docker Engine 20.10 as Debian 12 has it, with its own containerd and runc."""
     packages = ["docker.io", "containerd", "runc", "tini"]
-    yield from _running(unpacked("engine-20.10", packages, ["bookworm", "bookworm-updates"]))
+    yield from running(unpacked("engine-20.10", packages, ["bookworm", "bookworm-updates"]))
 
 
 @pytest.fixture
 def private_engine() -> Iterator[PrivateEngine]:
     """An engine of the machine's own version that a test may break; two seconds."""
-    yield from _running()
+    yield from running()
 
 
 @pytest.fixture(scope="session")
