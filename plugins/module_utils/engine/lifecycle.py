@@ -17,6 +17,8 @@ from .model import Project, Service, unescaped
 
 _ALREADY = 304  # the engine's answer to "start" and "stop" when there is nothing to do
 _GONE = 404
+# What the engine says to a renaming of a container that waits for its next start.
+_BETWEEN_RESTARTS = re.compile(r"sandbox \w+ not found")
 _PORT = re.compile(r"(?:port is already allocated|address already in use)")
 _PORT_NUMBER = re.compile(r"(?:Bind for|listen \w+4?) (?P<address>\S+:\d+)")
 _MISSING_BINARY = re.compile(r"exec: \\?\"(?P<path>[^\"\\]+)\\?\": (?:stat [^:]+: )?(?P<why>[^:]+)")
@@ -40,8 +42,8 @@ class Lifecycle:
         with self._explained("restore", name, container.service):
             now = self._sdk.inspect_container(container.id)
             if now["Name"].lstrip("/") != name:
-                self._sdk.rename(container.id, name)
-            if container.status == "running" and not now["State"]["Running"]:
+                self._rename(container.id, name)
+            if container.status in ("running", "restarting") and not now["State"]["Running"]:
                 self._sdk.start(container.id)
 
     def stop(self, container: Observed | None) -> None:
@@ -60,6 +62,18 @@ class Lifecycle:
 
     def rename(self, container_id: str, name: str) -> None:
         with self._explained("rename", name, name):
+            self._rename(container_id, name)
+
+    def _rename(self, container_id: str, name: str) -> None:
+        from docker.errors import APIError
+
+        try:
+            self._sdk.rename(container_id, name)
+        except APIError as error:
+            if not _BETWEEN_RESTARTS.search(str(error.explanation or error)):
+                raise
+            # It is in a crash loop and serves nobody; the engine lets it be renamed once it is at rest.
+            self._sdk.stop(container_id, timeout=1)
             self._sdk.rename(container_id, name)
 
     def remove(self, container: Observed | None, *, stop: bool = False, volumes: bool = False) -> None:

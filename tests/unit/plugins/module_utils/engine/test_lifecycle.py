@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.lifecycle import refused
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.lifecycle import Lifecycle, refused
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.model import Project
+from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 
 RUNC = (
     "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
@@ -100,3 +102,42 @@ def test_a_full_id_in_the_engine_s_words_is_cut_to_the_twelve_digits_that_people
 
 def test_it_says_what_was_tried():
     assert "could not rename container p-web-1: because" in str(refused("rename", "p-web-1", "web", "because"))
+
+
+class Engine:
+    """Says `words` to a renaming, `times` times."""
+
+    def __init__(self, words, times):
+        self.words, self.times, self.asked = words, times, []
+
+    def sdk(self):
+        return self
+
+    def rename(self, container_id, name):
+        errors = pytest.importorskip("docker.errors")
+        self.asked.append(f"rename {name}")
+        if self.asked.count(f"rename {name}") <= self.times:
+            raise errors.APIError("500", explanation=self.words)
+
+    def stop(self, container_id, timeout):
+        self.asked.append("stop")
+
+
+@pytest.mark.parametrize(
+    ("words", "times", "asked"),
+    [
+        ("", 0, ["rename n"]),
+        # In a crash loop, between two starts: it is at rest once it has been stopped.
+        ("sandbox 003fa908c2d4 not found", 1, ["rename n", "stop", "rename n"]),
+    ],
+)
+def test_renaming(words, times, asked):
+    engine = Engine(words, times)
+    Lifecycle(engine, Project("p", {})).rename("id", "n")
+    assert engine.asked == asked
+
+
+@pytest.mark.parametrize("words", ["sandbox 003fa908c2d4 not found", 'the name "/n" is already in use'])
+def test_a_refused_renaming_is_told(words):
+    with pytest.raises(ShipshapeError, match="could not rename container n"):
+        Lifecycle(Engine(words, 9), Project("p", {})).rename("id", "n")
