@@ -286,7 +286,8 @@ def tidy(connection: Connection, plan: Plan, report: Report) -> None:
             if step.action == RENAME:
                 life.rename(step.existing.id, step.target)
             elif step.action == REMOVE:
-                life.remove(step.container, stop=True)
+                # What never ran holds no data: the volumes that were made for it alone would be nobody's.
+                life.remove(step.container, stop=True, volumes=step.existing.status == "created")
 
 
 def merged(errors: Sequence[ShipshapeError]) -> ShipshapeError:
