@@ -7,6 +7,7 @@ it is created, read and removed."""
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import posixpath
 import re
@@ -69,6 +70,9 @@ class Reader:
                 head += piece
         text = head.decode("utf-8", "replace")
         return Content(whole.hexdigest(), lines, found_version(self._marker, text), text if self._keeping else "")
+
+    def of_bytes(self, body: bytes) -> Content:
+        return self.of(io.BytesIO(body))
 
     def source(self, path: str, *, follow: bool = False) -> Content | None:
         """A file of the project; None when there is no such file. A link is what it points to only with `follow`."""

@@ -14,12 +14,14 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .disk import open_regular
-from .dockerfile import Copy
 from .dockerignore import DockerIgnore, has_wildcard, wildcard
 from .model import Service
+
+if TYPE_CHECKING:
+    from .dockerfile import Copy
 
 _REMOTE = re.compile(r"^([a-z][a-z0-9+.-]*://|git@|github\.com/)")
 _LARGEST_TEXT = 4 << 20

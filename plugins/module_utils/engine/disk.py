@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -80,33 +79,6 @@ def _secret_text(path: str) -> str:
             return stream.read(_LARGEST_SECRET).decode("utf-8", "replace").strip()
     except OSError:
         return ""  # Compose will have something to say about it
-
-
-def build_digest(service: Service) -> str:
-    """A digest of what the image of `service` is built from: the build section, and name, mode, size and time of every
-    file in its local contexts. '' where that cannot be told. One file too many only costs a build out of the cache."""
-    if not service.build:
-        return ""
-    found = hashlib.sha256(json.dumps(service.build, sort_keys=True).encode())
-    contexts = [service.build.get("context"), *(service.build.get("additional_contexts") or {}).values()]
-    for context in contexts:
-        if isinstance(context, str) and os.path.isdir(context):
-            for line in sorted(_entries(context)):
-                found.update(line)
-    return found.hexdigest()
-
-
-def _entries(directory: str) -> Iterator[bytes]:
-    for folder, names, files in os.walk(directory):
-        names[:] = [name for name in names if name != ".git"]
-        for name in files:
-            path = os.path.join(folder, name)
-            try:
-                status = os.lstat(path)
-            except OSError:
-                continue
-            state = f"{status.st_mode} {status.st_size} {status.st_mtime_ns}".encode()
-            yield os.fsencode(os.path.relpath(path, directory)) + b"\0" + state
 
 
 def open_regular(path: str) -> BinaryIO:

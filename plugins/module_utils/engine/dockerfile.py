@@ -126,18 +126,30 @@ def touches(command: str, path: str) -> bool:
     """Whether the shell command of a RUN may change the file at `path`, or take it away. A guess, on the safe side:
     it only makes a difference doubtful instead of certain."""
     names = {path, posixpath.basename(path)}
-    for part in re.split(r"&&|\|\||;|\n", command):
-        found = _SHELL_WORD.findall(part)
-        verb = posixpath.basename(found[0]) if found else ""
-        changes = _CHANGING.fullmatch(verb) or ">" in part
-        if changes and any(word in names or _matches(word, path) for word in found[1:]):
-            return True
-    return False
+    return any(
+        word in names or _matches(word, path)
+        for part in re.split(r"&&|\|\||;|\n|(?<!>)\|", command)
+        for word in _changed_by(part)
+    )
 
 
-_CHANGING = re.compile(
-    r"awk|cp|dos2unix|envsubst|find|gzip|install|ln|mv|patch|perl|rm|sed|strip|tee|tr|truncate|unix2dos|xargs"
-)
+def _changed_by(command: str) -> list[str]:
+    """The words of one simple command that may name a file which it changes."""
+    targets = _REDIRECTED.findall(command)
+    found = [word for word in _SHELL_WORD.findall(_REDIRECTED.sub("", command)) if not word.startswith("--mount=")]
+    verb, rest = (posixpath.basename(found[0]), found[1:]) if found else ("", [])
+    if verb in ("find", "xargs"):
+        inner = [at for at, word in enumerate(rest) if _CHANGES.fullmatch(word) or word == "-delete"]
+        return [*targets, *rest] if inner else targets
+    in_place = verb not in ("sed", "perl") or any(_IN_PLACE.match(word) for word in rest)
+    if _CHANGES.fullmatch(verb) and in_place:
+        return [*targets, *rest]
+    return [*targets, *rest[-1:]] if verb in ("cp", "install", "ln") else targets
+
+
+_CHANGES = re.compile(r"dos2unix|gzip|mv|patch|perl|rm|sed|strip|tee|truncate|unix2dos")
+_IN_PLACE = re.compile(r"-[a-zA-Z]*i|--in-place")
+_REDIRECTED = re.compile(r">>?\s*([^\s;&|<>]+)")
 
 
 def _matches(word: str, path: str) -> bool:

@@ -19,6 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..report.finding import INFO, Finding
+
 _VERSION = 1
 # What more images than these were built from is forgotten: only the one that a name means now is ever asked for.
 _BUILDS = 20
@@ -92,6 +94,12 @@ def write(host: str, project: str, known: History) -> bool:
             os.unlink(f"{path}.new")
         return False
     return True
+
+
+def not_kept(project: str) -> Finding:
+    what = f"what its images were built from and which ran well cannot be written to {_directory()}"
+    how = "Make room there, or let this user write there: until then images are built out of the cache again"
+    return Finding(INFO, project, "history-not-kept", what, how)
 
 
 def _path(host: str, project: str) -> str:

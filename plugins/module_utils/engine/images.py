@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from ..report.finding import CRITICAL, INFO, Finding, ShipshapeError
 from ..report.result import Report
+from . import history
 from .applied import keyed
 from .compose import Compose
 from .connection import Connection
@@ -19,6 +20,7 @@ from .model import Project, Service
 from .order import Order
 
 _NOT_THERE = "it is not on the engine"
+_STALE = "baked files in it are stale"
 
 
 class Images:
@@ -35,17 +37,21 @@ class Images:
         pulls = [at for at in project.in_order() if to_pull(at, seen, order)]
         if order.check:
             for verb, services in (("build", builds), ("pull", pulls)):
-                # What is merely looked for again may well be unchanged: only a missing image is a sure change.
-                for image in dict.fromkeys(at.image for at in services if at.image not in seen.images):
-                    self._report.planned(verb, f"image {image}", _NOT_THERE)
-                for at in services:
-                    if any(_built_from_other(held, seen.builds.get(at.name, "")) for held in seen.of(at.name)):
-                        self._report.add(_would_build(at))
+                # What is merely looked for again may well be unchanged: only what is missing or stale surely changes.
+                reasons = {at.image: _STALE for at in services if at.name in order.build_services}
+                reasons |= {at.image: _NOT_THERE for at in services if at.image not in seen.images}
+                for image, reason in reasons.items():
+                    self._report.planned(verb, f"image {image}", reason)
+                self._report.add(
+                    *(_would_build(at) for at in services if at.image not in reasons and built_from_other(at, seen))
+                )
             self._require_images(project, seen, without=builds + pulls)
             return False
         for verb, services, work in (("build", builds, self._compose.build), ("pull", pulls, self._compose.pull)):
             if services:
-                self._fetch(verb, services, seen, work)
+                after = self._fetch(verb, services, seen, work)
+                if verb == "build":
+                    self._remember(project, builds, seen, after)
         self._require_images(project, seen, without=builds + pulls)
         return bool(builds or pulls)
 
@@ -55,7 +61,7 @@ class Images:
         if lacking:
             raise ShipshapeError(*(_no_image(at) for at in lacking))
 
-    def _fetch(self, verb: str, services: Sequence[Service], seen: Look, work: Callable[..., None]) -> None:
+    def _fetch(self, verb: str, services: Sequence[Service], seen: Look, work: Callable[..., None]) -> Look:
         begun = time.monotonic()
         try:
             work(self._connection.local_address(), [at.name for at in services])
@@ -74,6 +80,17 @@ class Images:
             if after.images.get(image) != seen.images.get(image):
                 reason = _NOT_THERE if image not in seen.images else "there is a newer one"
                 self._report.done(verb, f"image {image}", reason, seconds)
+        return after
+
+    def _remember(self, project: Project, services: Sequence[Service], seen: Look, after: Look) -> None:
+        """What the images were built from: a build that brings the same image again is not made a second time."""
+        known = history.read(self._connection.endpoint.host, project.name)
+        for at in services:
+            image_id, digest = after.images.get(at.image), seen.builds.get(at.name)
+            if image_id and digest:
+                known = known.with_built(at.name, image_id, digest)
+        if not history.write(self._connection.endpoint.host, project.name, known):
+            self._report.add(history.not_kept(project.name))
 
 
 def to_build(service: Service, seen: Look, order: Order) -> bool:
@@ -82,15 +99,24 @@ def to_build(service: Service, seen: Look, order: Order) -> bool:
         return False
     if order.build == "always" or service.pull_policy == "build" or service.image not in seen.images:
         return True
-    if any(_built_from_other(at, seen.builds.get(service.name, "")) for at in seen.of(service.name)):
+    if service.name in order.build_services or built_from_other(service, seen):
         return True
     return any(
         entry.source not in (None, entry.found) for at in seen.of(service.name) for entry in seen.baked.get(at.id, ())
     )
 
 
-def _built_from_other(container: Observed, digest: str) -> bool:
-    """Whether what a container's image was built from has changed since."""
+def built_from_other(service: Service, seen: Look) -> bool:
+    """Whether what the image of `service` was built from has changed since. Where that is not remembered, the
+    containers tell what theirs was built from."""
+    digest = seen.builds.get(service.name, "")
+    known = seen.known.built_from(service.name, seen.images.get(service.image))
+    if known and digest:
+        return known != digest
+    return any(_container_from_other(at, digest) for at in seen.of(service.name))
+
+
+def _container_from_other(container: Observed, digest: str) -> bool:
     applied = container.applied
     if applied is None or not applied.build or not digest:
         return False

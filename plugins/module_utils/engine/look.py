@@ -19,10 +19,11 @@ from functools import cached_property
 from typing import Any
 
 from ..report.finding import failure
-from . import disk
+from . import disk, history
 from .applied import LABEL, Applied, read
 from .connection import Connection, EngineRefusedError, path_segment
 from .disk import MountedFile
+from .history import History
 from .model import Project
 from .view_rules import LABEL_CREATED, LABEL_NUMBER, LABEL_SERVICE, final_name
 
@@ -144,9 +145,10 @@ class Look:
     image_volumes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by name: everybody's
     volumes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    builds: Mapping[str, str] = field(default_factory=dict)  # by service: digest of what its image is built from
+    known: History = field(default_factory=History)
     # Below: empty where the engine is not on this machine, or where nothing of that kind was asked for.
     files: Mapping[str, Mapping[str, MountedFile]] = field(default_factory=dict)  # by service and target
-    builds: Mapping[str, str] = field(default_factory=dict)  # by service: digest of what its image is built from
     inside: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)  # by container and target
     changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # watched paths that changed, by container
     baked: Mapping[str, tuple[BakedState, ...]] = field(default_factory=dict)  # by container
@@ -209,7 +211,8 @@ def look(connection: Connection, project: Project, wanted: Wanted = Wanted()) ->
             volumes=volumes.result(),
             files=_files(project, found) if local else {},
             inside=_inside(project, found) if local else {},
-            builds={at.name: disk.build_digest(at) for at in project.services.values() if at.builds} if local else {},
+            builds=_builds(project),
+            known=history.read(connection.endpoint.host, project.name),
             **_layers(connection, found, wanted),
             done=frozenset(at.id for at in found if at.ended_well and is_done(connection, at)),
             taken=time.time(),
@@ -236,6 +239,16 @@ def mark_done(connection: Connection, container: Observed) -> None:
         archive.addfile(entry, io.BytesIO(text))
     with suppress(EngineRefusedError):
         connection.put(f"/containers/{container.id}/archive", stream.getvalue(), path="/")
+
+
+def _builds(project: Project) -> dict[str, str]:
+    """Wherever the engine is: Compose reads build contexts here."""
+    building = [service for service in project.services.values() if service.builds]
+    if not building:
+        return {}
+    from .context import build_digest
+
+    return {service.name: build_digest(service) for service in building}
 
 
 def _files(project: Project, found: Iterable[Observed]) -> dict[str, dict[str, MountedFile]]:

@@ -16,6 +16,7 @@ class Order:
 
     pull: str = "policy"
     build: str = "auto"
+    build_services: tuple[str, ...] = ()  # whose image is known to be stale
     recreate: str = "auto"
     remove_orphans: bool = False
     remove_volumes: bool = False

@@ -32,6 +32,19 @@ def not_running(project: Project, before: Look, seen: Look, order: Order) -> lis
     return found
 
 
+def ran_well(project: Project, seen: Look) -> dict[str, list[str]]:
+    """By service the images whose containers run, or have done their work, with nothing to be said against it. Pure."""
+    found: dict[str, list[str]] = {}
+    for at in seen.containers:
+        service = project.services.get(at.service)
+        starting = (at.state.get("Health") or {}).get("Status") == "starting"
+        if service is None or at.role or starting:
+            continue
+        if not state_drift(service, at, seen.taken, at.id in seen.done):
+            found.setdefault(at.service, []).append(at.image_id)
+    return found
+
+
 def remaining(project: Project, seen: Look) -> list[Finding]:
     """Differences that are still there after a deploy that went well. Pure."""
     return [

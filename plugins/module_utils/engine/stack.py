@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError, failure
 from ..report.result import Report
-from . import applied
+from . import applied, history
 from .aftermath import Traces
 from .compose import Compose
 from .compose_words import classified
@@ -25,7 +25,7 @@ from .model import Project
 from .notices import notices
 from .order import Order
 from .plan import Plan, ServicePlan, Wishes, plan, reused
-from .proof import not_running, remaining, stale_files
+from .proof import not_running, ran_well, remaining, stale_files
 from .resolve import resolved
 from .summary import diff, services_summary
 from .view_rules import LABEL_HASH, Place, Scene
@@ -69,6 +69,8 @@ class Stack:
 
     def _converge(self, project: Project, order: Order) -> None:
         now = self._planned(project, order)
+        if not order.check:
+            self._remember(project, now.look)
         if self._images.provide(project, now.look, order):
             now = self._planned(project, order)
         if order.check:
@@ -97,6 +99,16 @@ class Stack:
             logs = {at.name: last_lines(self._connection, at.id) for at, _dummy in down}
             raise ShipshapeError(*stale, *(finding for _dummy, finding in down), logs=logs)
         self._report.add(*remaining(project, seen))
+        self._remember(project, seen)
+
+    def _remember(self, project: Project, seen: Look) -> None:
+        """Which images ran well: they are not to be pruned."""
+        host = self._connection.endpoint.host
+        known = before = history.read(host, project.name)
+        for service, images in ran_well(project, seen).items():
+            known = known.with_ran(service, images)
+        if known != before and not history.write(host, project.name, known):
+            self._report.add(history.not_kept(project.name))
 
     def _look_at_the_end(self, project: Project, order: Order) -> None:
         """After a failure: what is there now, and whether that is anything else than before."""
@@ -119,20 +131,27 @@ class Stack:
 
     def take_down(self, state: str, order: Order) -> None:
         """Stops or removes the project. Its name is enough: the Compose file may be gone already."""
-        from .teardown import Teardown
-
         source = self._compose.source
         nameable = source.name is not None and (
             source.problem() is not None or not (source.directory or source.definition)
         )
         project = Project(source.name or "", {}) if nameable else self.model()
+        host = self._connection.endpoint.host
+        # What is deployed and removed at the same time would end as neither.
+        with nullcontext() if order.check else locked(host, project.name, order.wait_timeout):
+            self._take_down(state, project, order)
+
+    def _take_down(self, state: str, project: Project, order: Order) -> None:
+        from .teardown import Teardown
+
+        services = self._compose.source.services
         teardown = Teardown(self._connection, project, self._report, order.check)
         before = teardown.traces()
         try:
             if state == "stopped":
-                teardown.stopped(source.services)
+                teardown.stopped(services)
             else:
-                teardown.absent(source.services, order.remove_volumes)
+                teardown.absent(services, order.remove_volumes)
         except ShipshapeError:
             with suppress(ShipshapeError):  # an engine that does not answer: what was asked for may have happened
                 self._report.changed = teardown.traces().differ_from(before)
@@ -194,7 +213,7 @@ class Stack:
         from .converge import Converger, Patience, tidy
         from .injection import Injector
 
-        self._connection.sdk()  # when that is missing it must be known before anything is touched
+        self._connection.load_sdk()  # when it is missing that must be known before anything is touched
         tidy(self._connection, now.plan, self._report)
         scene, injected = self._successors(now)
         injector = Injector(self._connection, now.project, self._compose.environment, injected)
@@ -288,7 +307,9 @@ def scene_for(now: Situation) -> Scene:
         again = [step.successor for step in entry.creates if step.successor is not None]
         visible |= {at.id for at in (*entry.containers, *again)}
         places[entry.service.name] = _numbered(entry)
-        build = now.look.builds.get(entry.service.name, "")
+        # An image that was not built in this run may be older than the files that lie there now.
+        image_id = now.look.images.get(entry.service.image)
+        build = now.look.known.built_from(entry.service.name, image_id) or now.look.builds.get(entry.service.name, "")
         files = {
             target: (file.digest, file.size) for target, file in now.look.files.get(entry.service.name, {}).items()
         }

@@ -10,7 +10,7 @@ import tarfile
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine import disk, layers
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine import context, disk, layers
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.connection import EngineRefusedError
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import BakedState, Wanted
 from ansible_collections.shipshape.deploy.tests.unit.plugins.module_utils.engine.builders import container, project
@@ -78,7 +78,7 @@ def test_a_file_as_a_process_sees_it(tmp_path):
 
 
 def build_of(**section):
-    return disk.build_digest(project({"web": {"build": section}}).services["web"])
+    return context.build_digest(project({"web": {"build": section}}).services["web"])
 
 
 def test_what_an_image_is_built_from(tmp_path):
@@ -101,7 +101,7 @@ def test_what_an_image_is_built_from(tmp_path):
     (tmp_path / "app/y.py").unlink()
     seen.append(build_of(context=str(tmp_path)))
     assert len(set(seen)) == len(seen), "each change shows"
-    assert disk.build_digest(project().services["web"]) == ""
+    assert context.build_digest(project().services["web"]) == ""
     assert build_of(context="https://example.org/x.git")
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.connection import EngineRefusedError
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.connection import Endpoint, EngineRefusedError
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import (
     containers,
     look,
@@ -71,6 +71,7 @@ class FakeEngine:
     """Answers from `containers` (inspect documents); what is not there is a 404."""
 
     local = False
+    endpoint = Endpoint("unix:///nowhere.sock")
 
     def __init__(self, *entries, gone=(), **rest):
         self.listed = [dict(entry.raw, Labels=entry.labels) for entry in entries]
