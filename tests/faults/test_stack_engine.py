@@ -45,6 +45,7 @@ def deeds(story: Story) -> int:
     with Chronicle(story.stack) as chronicle:
         story.stack.deploy()
         chronicle.fewest("db")
+        story.remember()
         return len(chronicle.entries)
 
 
@@ -141,11 +142,12 @@ def two(own_engine: PrivateEngine, tmp_path: Path) -> Iterator[Two]:
 
 
 def side_by_side(two: Two, moments: list[int]) -> None:
-    generation = 0
+    generation = two.story.generation
     for at in moments:
         for step in (0, 1):
-            first = generation + 1
-            second = first + step
+            # By twos: each generation's worker takes the volumes of the one before along, so that none is left behind.
+            first = generation + 2
+            second = first + 2 * step
             results = two.beside(first, second, at)
             where = f"generation {second} at deed {at} of {first}"
             for result in results:
@@ -162,44 +164,48 @@ def test_two_runs_at_once(two: Two) -> None:
 
 @pytest.mark.long
 def test_two_runs_at_any_time(two: Two) -> None:
-    side_by_side(two, list(range(deeds(two.story))))
+    number = deeds(two.story)
+    two.story.generation += 1
+    two.story.write(two.story.generation)
+    two.stack.deploy()
+    side_by_side(two, list(range(number)))
 
 
 def test_who_will_not_wait_is_told_who_is_at_it(two: Two) -> None:
     with Chronicle(two.stack) as chronicle:
-        first = two.run(1)
+        first = two.run(2)
         assert chronicle.wait_for(1, first)
         begun = time.monotonic()
-        refused = ended(two.run(2, wait_timeout=0))
+        refused = ended(two.run(4, wait_timeout=0))
         assert time.monotonic() - begun < 5
         assert first.process.poll() is None
         assert codes(refused) == {"deploy-running"}
         assert (refused["changed"], refused["actions"]) == (False, [])
         assert str(first.process.pid) in refused["msg"]
         assert not ended(first).get("failed")
-    two.whole("refused", 1)
+    two.whole("refused", 2)
 
 
 def test_who_waits_takes_over_from_one_that_is_killed(two: Two) -> None:
     with Chronicle(two.stack) as chronicle:
-        first = two.run(1)
+        first = two.run(2)
         assert chronicle.wait_for(6, first)
-        second = two.run(2)
+        second = two.run(4)
         time.sleep(1)
         assert second.process.poll() is None
         os.kill(first.process.pid, signal.SIGKILL)
         first.process.communicate(timeout=20)
         assert not ended(second).get("failed")
-    two.whole("taken over", 2)
+    two.whole("taken over", 4)
 
 
 def test_removal_waits_for_a_deploy(two: Two) -> None:
     """What is being removed and deployed at once would be torn."""
     two.story.remember()
     with Chronicle(two.stack) as chronicle:
-        first = two.run(1)
+        first = two.run(2)
         assert chronicle.wait_for(3, first)
-        second = two.stack.call(files=two.write(1), state="absent")
+        second = two.stack.call(files=two.write(2), state="absent")
         results = ended(first), ended(second)
     for result in results:
         assert not result.get("failed"), result["msg"]

@@ -93,7 +93,13 @@ class Disturbed:
         with wire.strung() as host:
             result = self.stack.run(docker_host=host, **leg.options)
         assert bool(result.get("failed")) == leg.broken, result
-        self._heal(leg, leg.name)
+        if leg.broken:
+            self._heal(leg, leg.name)
+        elif leg.absent:
+            self.data = self.data and leg is not CLEAR
+        else:
+            self.story.remember()
+            self._data(leg.name, leg)
         return len(wire.requests)
 
     def disturbed(self, leg: Leg, at: int, mode: str, fault: Fault | None = None, timeout: int = TIMEOUT) -> bool:
@@ -180,8 +186,8 @@ def walk(story: Story, legs: Sequence[Leg], chosen: Sequence[Sequence[str]] | No
 
 SHORT = {
     "replaced": (("refused", "reset", "unanswered", "slow", "late"),),
-    "put back": (("unanswered", "refused"),),
-    "created and removed": (("unanswered", "reset"), ("refused", "unanswered")),
+    "put back": (("unanswered",),),
+    "created and removed": (("unanswered", "reset"), ("refused",)),
     "scaled up and down": (("reset",), ("refused",)),
 }
 
