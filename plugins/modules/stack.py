@@ -253,23 +253,10 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments 
     PROJECT_RULES,
     invocation,
     open_stack,
-    wanted_look,
+    order,
 )
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.order import Order
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
-
-_PLAIN = (
-    "pull",
-    "build",
-    "recreate",
-    "remove_orphans",
-    "remove_volumes",
-    "stability",
-    "wait_timeout",
-    "restarts_allowed",
-    "rollback",
-)
 
 
 def main() -> None:
@@ -295,22 +282,13 @@ def main() -> None:
         supports_check_mode=True,
         **PROJECT_RULES,
     )
-    options = module.params
-    order = Order(
-        check=module.check_mode,
-        wanted=wanted_look(options),
-        optional_services=tuple(options["optional_services"]),
-        protected_services=tuple(options["protected_services"]),
-        allow_protected=tuple(options["allow_protected"]),
-        **{name: options[name] for name in _PLAIN},
-    )
     report = Report()
     try:
         stack = open_stack(module, report)
-        if options["state"] == "present":
-            stack.present(order)
+        if module.params["state"] == "present":
+            stack.present(order(module))
         else:
-            stack.take_down(options["state"], order)
+            stack.take_down(module.params["state"], order(module))
     except ShipshapeError as error:
         module.fail_json(invocation=invocation(module.params), **report.failed(error))
     module.exit_json(invocation=invocation(module.params), **report.as_dict())

@@ -108,9 +108,8 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments 
     PROJECT_RULES,
     invocation,
     open_stack,
-    wanted_look,
+    order,
 )
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.order import Order
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
 
@@ -121,7 +120,7 @@ def main() -> None:
     )
     report = Report()
     try:
-        open_stack(module, report).look_only(Order(check=True, wanted=wanted_look(module.params)))
+        open_stack(module, report).look_only(order(module))
     except ShipshapeError as error:
         module.fail_json(invocation=invocation(module.params), **report.failed(error))
     report.diff = None

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from ..report.finding import failure
 from .compose import Compose, Source
 from .connection import DEFAULT_HOST, Connection, Endpoint
-from .look import Wanted
 
 if TYPE_CHECKING:
     from ..report.result import Report
+    from .look import Wanted
+    from .order import Order
     from .stack import Stack
 
 
@@ -96,6 +97,8 @@ LOOK_OPTIONS: dict[str, Any] = {
 
 def wanted_look(options: Mapping[str, Any]) -> Wanted:
     """What LOOK_OPTIONS ask for; sources are relative to the project's directory."""
+    from .look import Wanted
+
     base = options.get("project_src") or ""
     return Wanted(
         baked=tuple(
@@ -103,6 +106,23 @@ def wanted_look(options: Mapping[str, Any]) -> Wanted:
         ),
         watched={entry["service"]: tuple(entry["paths"]) for entry in options["watch_paths"]},
     )
+
+
+_PLAIN = (
+    "pull", "build", "recreate", "remove_orphans", "remove_volumes", "stability", "wait_timeout", "restarts_allowed",
+    "rollback",
+)  # fmt: skip
+_LISTS = ("optional_services", "protected_services", "allow_protected")
+
+
+def order(module: Any) -> Order:
+    """What `module`'s options ask for, as far as it has them."""
+    from .order import Order
+
+    options = module.params
+    given: dict[str, Any] = {name: options[name] for name in _PLAIN if name in options}
+    given.update({name: tuple(options[name]) for name in _LISTS if name in options})
+    return Order(check=module.check_mode, wanted=wanted_look(options), **given)
 
 
 PROJECT_RULES: dict[str, Any] = {
@@ -122,9 +142,13 @@ def invocation(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def open_stack(module: Any, report: Report) -> Stack:
     """The stack that `module`'s options (an AnsibleModule with the options above) speak of."""
-    from .stack import Stack  # the larger half of the engine's code: those that only look do without
+    connection, compose = open_project(module)
+    if module.params.get("state", "present") == "present":
+        compose.read_ahead()
+    # The larger half of the engine's code, loaded while Compose reads. Those that only look do without.
+    from .stack import Stack
 
-    return Stack(*open_project(module), report)
+    return Stack(connection, compose, report)
 
 
 def open_project(module: Any) -> tuple[Connection, Compose]:

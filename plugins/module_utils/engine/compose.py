@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any
 
 from ..report.finding import Finding
@@ -116,10 +118,26 @@ class Compose:
         self._run = run
         self._docker = docker
         self.source = source
+        self._ahead: Future[tuple[str, str]] | None = None
+
+    def read_ahead(self) -> None:
+        """Lets Compose read the project already, while the caller does something else; `model` then waits for it."""
+        if self.source.problem() is None:
+            self._ahead = Future()
+            Thread(target=self._fulfil, args=(self._ahead,), daemon=True).start()
+
+    def _fulfil(self, promise: Future[tuple[str, str]]) -> None:
+        try:
+            promise.set_result(self._resolve())
+        except BaseException as error:
+            promise.set_exception(error)
+
+    def _resolve(self) -> tuple[str, str]:
+        return self._call("config", "--format", "json", *self.source.services)
 
     def model(self) -> tuple[dict[str, Any], list[Finding]]:
         """The resolved project as `docker compose config --format json` prints it, and Compose's warnings."""
-        out, err = self._call("config", "--format", "json", *self.source.services)
+        out, err = self._ahead.result() if self._ahead else self._resolve()
         model: dict[str, Any] = json.loads(out)
         return model, warnings(err, self.source.spoken)
 

@@ -11,6 +11,7 @@ Python, imported only when something is to be changed.
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode, urlsplit
@@ -174,7 +176,7 @@ class Connection:
 
     endpoint: Endpoint
     _local: threading.local = field(default_factory=threading.local, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _lock: Any = field(default_factory=threading.RLock, repr=False)
     _sdk: Any = field(default=None, repr=False)
     _tunnel: Any = field(default=None, repr=False)
     _version: str | None = None
@@ -293,18 +295,29 @@ class Connection:
                 )
             return self._sdk
 
+    def load_sdk(self) -> None:
+        """Begins to load the SDK (a quarter of a second) beside what the caller does next. Raises if there is none."""
+        if importlib.util.find_spec("docker") is None:
+            raise _missing_sdk()
+        threading.Thread(target=self._load_quietly, daemon=True).start()
+
+    def _load_quietly(self) -> None:
+        with suppress(Exception):  # whoever uses it is told the same
+            self.sdk()
+
     def local_address(self) -> str:
         """The engine as a socket on this machine, for those who need one: Compose, and the SDK (which wants a library
         of its own for SSH). For an engine elsewhere that is a tunnel, which lives as long as this process."""
         if self.local:
             return self.endpoint.host
-        if self._tunnel is None:
-            import atexit
+        with self._lock:
+            if self._tunnel is None:
+                import atexit
 
-            from .view import Tunnel
+                from .view import Tunnel
 
-            self._tunnel = Tunnel(self).__enter__()
-            atexit.register(self._tunnel.__exit__)
+                self._tunnel = Tunnel(self).__enter__()
+                atexit.register(self._tunnel.__exit__)
         address: str = self._tunnel.address
         return address
 
