@@ -116,8 +116,8 @@ def traced(work, log: Path, inject: str = "") -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-# How often these are called depends on where memory happens to lie.
-_OF_THE_ALLOCATOR = ("mmap", "munmap", "brk", "madvise", "mremap", "exit_group")
+# How often these are called differs from run to run: where memory happens to lie, whether a random name is drawn.
+_OF_THE_ALLOCATOR = ("mmap", "munmap", "brk", "madvise", "mremap", "getrandom", "exit_group")
 
 
 def killed_at_each_call(work, prepare, log: Path, step: int = 1):

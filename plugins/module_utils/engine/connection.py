@@ -20,6 +20,7 @@ import ssl
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ from ..report.finding import CRITICAL, Finding, ShipshapeError, failure
 _FULL_ID = re.compile(r"\b[0-9a-f]{64}\b")
 # An answer that was not read to its end is, up to here: that keeps the stream, which may be a whole ssh session.
 _REST = 1 << 16
+# The stream ends before ssh has said why.
+_SSH_LAST_WORDS = 0.3
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 
 
@@ -269,7 +272,8 @@ class Connection:
             stream.close()
             self._local.stream = None
             # An engine that restarted has closed the streams kept open: a new one tells whether it is back.
-            if not fresh and not isinstance(error, TimeoutError):
+            # What the engine may have done already is not asked for a second time.
+            if method in ("GET", "PUT") and not fresh and not isinstance(error, TimeoutError):
                 return self._request(method, target, body, raw=raw, kind=kind, take=take)
             raise self.unreachable(error) from error
         if answer.status >= 400:
@@ -327,6 +331,8 @@ class Connection:
 
     def _ssh_said(self) -> str:
         """The last line that ssh wrote, for a message; '' for other ways to the engine."""
+        if self.endpoint.host.startswith("ssh://"):
+            time.sleep(_SSH_LAST_WORDS)
         self._ssh_log.seek(0)
         lines = self._ssh_log.read().decode("utf-8", "replace").split("\n")
         said = [line.strip() for line in lines if line.strip()]
