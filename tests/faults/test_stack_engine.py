@@ -63,6 +63,7 @@ def restarted(story: Story, engine: PrivateEngine, at: int, how: str) -> None:
     where = f"{how} at {at}, {chronicle.entries[at]} ({result.get('msg', 'success')})"
     after = {name: document["Id"] for name, document in story.stack.containers().items()}
     assert result["changed"] or before == after, f"{where}: not changed, but {before} -> {after}"
+    story.remember()
     story.heals(where, story.generation)
 
 
@@ -141,25 +142,25 @@ def two(own_engine: PrivateEngine, tmp_path: Path) -> Iterator[Two]:
         yield Two(story)
 
 
-def side_by_side(two: Two, moments: list[int]) -> None:
+def side_by_side(two: Two, cases: list[tuple[int, bool]]) -> None:
+    """The second run begins at this deed of the first, with the same definition or with another."""
     generation = two.story.generation
-    for at in moments:
-        for step in (0, 1):
-            # By twos: each generation's worker takes the volumes of the one before along, so that none is left behind.
-            first = generation + 2
-            second = first + 2 * step
-            results = two.beside(first, second, at)
-            where = f"generation {second} at deed {at} of {first}"
-            for result in results:
-                assert not result.get("failed"), f"{where}: {result['msg']}"
-            assert [result["changed"] for result in results].count(True) == 1 + step, where
-            generation = two.whole(where, first, second)
-            assert not at or generation == second, f"{where}: the later one did not have the last word"
-            generation = max(first, second)
+    for at, another in cases:
+        # By twos: each generation's worker takes the volumes of the one before along, so that none is left behind.
+        first = generation + 2
+        second = first + 2 * another
+        results = two.beside(first, second, at)
+        where = f"generation {second} at deed {at} of {first}"
+        for result in results:
+            assert not result.get("failed"), f"{where}: {result['msg']}"
+        assert [result["changed"] for result in results].count(True) == 1 + another, where
+        last = two.whole(where, first, second)
+        assert not at or last == second, f"{where}: the later one did not have the last word"
+        generation = second
 
 
 def test_two_runs_at_once(two: Two) -> None:
-    side_by_side(two, [0, 9])
+    side_by_side(two, [(0, True), (0, False), (9, True)])
 
 
 @pytest.mark.long
@@ -168,7 +169,7 @@ def test_two_runs_at_any_time(two: Two) -> None:
     two.story.generation += 1
     two.story.write(two.story.generation)
     two.stack.deploy()
-    side_by_side(two, list(range(number)))
+    side_by_side(two, [(at, another) for at in range(number) for another in (False, True)])
 
 
 def test_who_will_not_wait_is_told_who_is_at_it(two: Two) -> None:

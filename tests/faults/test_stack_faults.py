@@ -122,6 +122,7 @@ class Disturbed:
             if leg is REPLACE and mode != "late":
                 down = before - self.story.there(running=True)
                 assert not down, f"{where}: {down} are down"
+            self.story.remember()
             self._heal(leg, where)
             if leg.ages and mode != "late":
                 assert chronicle.fewest(START_FIRST) == 2, f"{where}: {START_FIRST} was down: {chronicle.entries}"
