@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Thread
@@ -159,6 +159,17 @@ class Compose:
         """The variables that Compose interpolates with (Compose 2.27 and newer)."""
         lines = self._call("config", "--environment")[0].splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)
+
+    def variables(self, names: Iterable[str]) -> dict[str, str]:
+        """Those of the variables `names` that are set where Compose looks for them, a literal dollar written as two.
+
+        Older ones cannot tell (see `environment`), but all of them interpolate."""
+        flags = ["--project-directory", self.source.directory] if self.source.directory else []
+        flags += [text for name in self.source.env_files for text in ("--env-file", name)]
+        asked = {name: [f"${{{name}-}}", f"${{{name}+set}}"] for name in names}
+        document = {"name": "asked", "services": {"asked": {"image": "asked"}}, "x-asked": asked}
+        out, _dummy = self._invoke(["-f", "-", *flags, "config", "--format", "json"], stdin=json.dumps(document))
+        return {name: value for name, (value, found) in json.loads(out)["x-asked"].items() if found}
 
     def pull(self, host: str, services: Sequence[str]) -> None:
         self._call("pull", "--quiet", *services, host=host)

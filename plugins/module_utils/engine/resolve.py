@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from ..report.finding import ShipshapeError, failure
 from ..report.masking import Masker
 from ..report.result import Report
@@ -19,7 +23,7 @@ def resolved(compose: Compose, report: Report) -> Project:
     if problem:
         raise ShipshapeError(problem)
     document, warnings = compose.model()
-    project = project_from(document)
+    project = _with_variables(project_from(document), compose)
     report.masker = Masker(secrets_of(project) | disk.secret_texts(project))
     report.add(*warnings)
     asked = set(compose.source.profiles) - {"*"}
@@ -29,3 +33,20 @@ def resolved(compose: Compose, report: Report) -> Project:
         what = f"no service has the profile {', '.join(unknown)} (profiles in this project: {known})"
         raise failure(compose.source.spoken, "profile-unknown", what, "Check `profiles`")
     return project
+
+
+def _with_variables(project: Project, compose: Compose) -> Project:
+    """`project` with the content of configs and secrets that come from a variable, which the model only names."""
+    entries = [*project.configs.values(), *project.secrets.values()]
+    names = sorted({str(entry["environment"]) for entry in entries if entry.get("environment")})
+    if not names:
+        return project
+    known = compose.variables(names)
+
+    def filled(section: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+        return {
+            key: {**entry, "content": known[entry["environment"]]} if entry.get("environment") in known else entry
+            for key, entry in section.items()
+        }
+
+    return replace(project, configs=filled(project.configs), secrets=filled(project.secrets))

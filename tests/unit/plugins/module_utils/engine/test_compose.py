@@ -25,6 +25,17 @@ def compose(source=None, **answer):
     return Compose(run, "/usr/bin/docker", source or Source(directory="/srv/p")), run
 
 
+def test_variables_are_asked_for_in_words_that_every_compose_knows():
+    asked, run = compose(
+        Source(directory="/srv/p", env_files=("e",), files=("a.yml",)),
+        out='{"x-asked": {"A": ["1", "set"], "EMPTY": ["", "set"], "UNSET": ["", ""]}}',
+    )
+    assert asked.variables(["A", "EMPTY", "UNSET"]) == {"A": "1", "EMPTY": ""}
+    words = "compose -f - --project-directory /srv/p --env-file e config --format json"
+    assert " ".join(run.argv[1:]) == words
+    assert json.loads(run.stdin)["x-asked"]["A"] == ["${A-}", "${A+set}"]
+
+
 @pytest.mark.parametrize(
     ("source", "flags"),
     [
