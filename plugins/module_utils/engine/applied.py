@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..report.masking import names_a_secret
 from .model import Project, Service
 
 LABEL = "io.shipshape.deploy.applied"
@@ -144,6 +145,8 @@ def _compare(path: str, wanted: Any, found: Any) -> list[Difference]:
         if below:
             return below
     secret = path.startswith(("environment.", "configs_content.", "secrets_content.", *_HOOKS))
+    # What was a secret stands in the label only, where the project's own masking does not know it: its name tells.
+    secret = secret or names_a_secret(path.partition(".")[2])
     if path.startswith("environment."):
         # A variable without a value is passed through from nowhere: as good as absent.
         wanted, found = (None if side is _ABSENT else side for side in (wanted, found))

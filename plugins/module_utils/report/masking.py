@@ -71,12 +71,17 @@ CONTRACT = frozenset(
 _HARMLESS = frozenset({"true", "false", "none", "null", "yes", "no", "on", "off"})
 
 
+def names_a_secret(name: str) -> bool:
+    """Whether what bears `name` is a secret by its name alone."""
+    return bool(_SECRET_NAME.search(name))
+
+
 def secret_values(variables: Mapping[str, Any]) -> Iterator[str]:
     """The secrets among environment variables: values of names that say so, and passwords inside URLs."""
     for name, value in variables.items():
         if value is None:
             continue
-        if _SECRET_NAME.search(name) and str(value).lower() not in _HARMLESS:
+        if names_a_secret(name) and str(value).lower() not in _HARMLESS:
             yield str(value)
         yield from _url_passwords(str(value))
 

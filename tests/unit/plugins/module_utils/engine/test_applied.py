@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import ANY
 
 import pytest
 
@@ -56,6 +57,9 @@ def test_a_label_is_written_the_same_way_whatever_the_order_of_its_keys(monkeypa
     assert label(one, one.services["web"]) == label(two, two.services["web"])
 
 
+CONTENT = {"secrets_content.x": (None, ANY, True)}
+
+
 @pytest.mark.parametrize(
     ("before", "after", "differing"),
     [
@@ -73,6 +77,10 @@ def test_a_label_is_written_the_same_way_whatever_the_order_of_its_keys(monkeypa
             {"healthcheck.test": (["CMD", "b"], ["CMD", "a"], False)},
         ),
         ({"init": True}, {"init": False}, {"init": (False, True, False)}),
+        # A secret's name tells that its value is one, also when it is in the file no more.
+        ({"labels": {"a.token": "x"}}, {}, {"labels.a.token": (None, "x", True)}),
+        ({"logging": {"options": {"token": "x"}}}, {}, {"logging.options.token": (None, "x", True)}),
+        ({"secrets": [{"source": "x"}]}, {}, {"secrets": (None, [{"source": "x"}], False), **CONTENT}),
         # Compose fills in empty sections.
         ({}, {"deploy": {"mode": "x", "placement": {}}}, {"deploy.mode": ("x", None, False)}),
         ({"deploy": {"mode": "x", "placement": {}}}, {}, {"deploy.mode": (None, "x", False)}),
