@@ -43,7 +43,12 @@ class Lifecycle:
             now = self._sdk.inspect_container(container.id)
             if now["Name"].lstrip("/") != name:
                 self._rename(container.id, name)
-            if container.status in ("running", "restarting") and not now["State"]["Running"]:
+        self.revive(container)
+
+    def revive(self, container: Observed) -> None:
+        """Starts a container that ran, if it does not run any more, whatever its name is by now."""
+        with self._explained("restore", container.name, container.service):
+            if container.status in ("running", "restarting"):
                 self._sdk.start(container.id)
 
     def stop(self, container: Observed | None) -> None:

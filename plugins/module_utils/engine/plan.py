@@ -125,6 +125,7 @@ class _Grouped:
     standing: list[Observed] = field(default_factory=list)
     successors: dict[str, Observed] = field(default_factory=dict)  # by final name
     tidy: list[Step] = field(default_factory=list)
+    unproven: set[str] = field(default_factory=set)  # ids of standing ones that an interrupted run was watching
 
 
 def plan(project: Project, look: Look, hashes: Mapping[str, str], wishes: Wishes) -> Plan:
@@ -206,6 +207,10 @@ def _grouped(service: Service, look: Look) -> _Grouped:
     for container in look.of(service.name):
         by_name.setdefault(place_name(container), {})[container.role] = container
     for name, roles in sorted(by_name.items(), key=lambda entry: min(at.number for at in entry[1].values())):
+        if _serves_alone(service, roles):
+            # Going back to the old one would leave a moment in which neither runs.
+            group.tidy.append(Step(REMOVE, roles["old"].name, LEFT_BEHIND, roles.pop("old")))
+            group.unproven.add(roles[""].id)
         if "old" in roles and "" in roles:
             # Whether the new one has been proven is not known, and the old one is still there: the names go back, so
             # that the new one is watched again before the old one goes. It keeps running meanwhile.
@@ -226,6 +231,14 @@ def _grouped(service: Service, look: Look) -> _Grouped:
         elif "new" in roles:
             group.successors[name] = roles["new"]
     return group
+
+
+def _serves_alone(service: Service, roles: Mapping[str, Observed]) -> bool:
+    """Whether a new container was left that runs where the old one does not any more: start-first, that is stopped only
+    when the new one is proven."""
+    if service.update.order != "start-first" or not {"", "old"} <= roles.keys():
+        return False
+    return roles[""].status == "running" != roles["old"].status
 
 
 def _service_plan(
@@ -259,6 +272,8 @@ def _service_plan(
             if successor is not None and _fits(project, service, successor, look, hashes):
                 step = replace(step, successor=successor)
                 used.add(successor.id)
+        if step is None and at.id in group.unproven:
+            step = Step(WATCH, at.name, LEFT_BEHIND, at)
         if step is not None:
             steps.append(step)
     numbers = [at.number for at in kept]

@@ -70,7 +70,7 @@ def replace_all(
             if update.failure_action != "continue":
                 break
     if errors and rollback and update.failure_action == "rollback":
-        _put_back(done, hands)
+        _put_back(service, done, hands)
     else:
         _settle(done, hands)
     if errors:
@@ -100,7 +100,7 @@ def _replace(
             with ThreadPoolExecutor(_AT_ONCE) as pool:
                 list(pool.map(hands.life.stop, old))
     except BaseException:
-        _put_back(steps, hands)
+        _put_back(service, steps, hands)
         raise
     for step in steps:
         hands.report.done(step.action, step.target, step.reason, time.monotonic() - begun)
@@ -121,12 +121,15 @@ def _settle(steps: Sequence[Step], hands: Hands) -> None:
             hands.life.remove(step.container)
 
 
-def _put_back(steps: Sequence[Step], hands: Hands) -> None:
+def _put_back(service: Service, steps: Sequence[Step], hands: Hands) -> None:
     """The new containers go, and the old ones run again under their own names."""
     for step in steps:
+        old = step.container
+        if service.update.order == "start-first" and step.action == RECREATE and old is not None:
+            with best_effort(hands.report):
+                hands.life.revive(old)  # it may have been stopped already, and somebody is to serve at any time
         with best_effort(hands.report):
             hands.life.discard(hands.successors[step.target].id)
-        old = step.container
         if step.action == RECREATE and old is not None:
             with best_effort(hands.report):
                 hands.life.restore(old, old.name)

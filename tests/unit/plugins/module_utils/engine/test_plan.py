@@ -412,6 +412,36 @@ def test_what_an_interrupted_run_left_is_finished_or_undone(found, steps):
     assert len(touched) == len(set(touched)), "a container that is removed is not used"
 
 
+@pytest.mark.parametrize(
+    ("new", "old", "steps"),
+    [
+        # Start-first, an old one is stopped only when the new one is proven: that one stays, and is watched once more.
+        (("p-web-1", P, "running"), (OLD, "exited"), [f"remove {OLD_NAME}", "watch p-web-1"]),
+        # Nor does it go when it is not what is wanted now, until its own successor is proven.
+        (("p-web-1", OLD, "running"), (P, "exited"), [f"remove {OLD_NAME}", "recreate p-web-1"]),
+        (("p-web-1", P, "running"), (OLD, "running"), [f"rename {NEW_NAME}", "rename p-web-1", "recreate p-web-1"]),
+        (
+            ("p-web-1", P, "exited"),
+            (OLD, "exited"),
+            [f"rename {NEW_NAME}", "rename p-web-1", f"remove {NEW_NAME}", "recreate p-web-1"],
+        ),
+        ((NEW_NAME, P, "running"), (OLD, "exited"), ["rename p-web-1", "recreate p-web-1"]),
+    ],
+)
+def test_what_is_replaced_start_first_serves_also_after_an_interrupted_run(new, old, steps):
+    start_first = {"web": {"deploy": {"update_config": {"order": "start-first"}}}}
+    as_wanted = project(start_first)
+    as_before = project({"web": {"command": ["old"], **start_first["web"]}})
+    made_from = {id(P): as_wanted, id(OLD): as_before}
+    name, of_it, status = new
+    found = [
+        container(name, made_from=made_from[id(of_it)], status=status),
+        left(OLD_NAME, made_from[id(old[0])], status=old[1]),
+    ]
+    result = planned(as_wanted, seen(*found))
+    assert [f"{step.action} {step.target}" for step in (*result.tidy, *result.steps)] == steps
+
+
 @pytest.mark.parametrize("scale", [1, 3])
 @pytest.mark.parametrize("status", ["created", "running", "exited", "dead", "paused", "restarting"])
 @pytest.mark.parametrize("of_it", [P, OLD])

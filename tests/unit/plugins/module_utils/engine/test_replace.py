@@ -58,6 +58,9 @@ class Story:
     def discard(self, container_id):
         self.told.append(f"discard {container_id}")
 
+    def revive(self, old):
+        self.told.append(f"revive {old.name}")
+
     def restore(self, old, name):
         self.told.append(f"restore {name}")
 
@@ -104,6 +107,8 @@ def test_what_is_merely_created_replaces_nothing():
 def test_a_new_one_that_does_not_stand_goes_and_the_old_one_runs_again(order):
     story, done = told(steps(1), failing=["p-web-1"], order=order)
     assert story[-3:] == ["discard new p-web-1", "restore p-web-1", "failed: ShipshapeError"]
+    # Start-first it serves again, whatever had become of it, before its replacement goes.
+    assert ("revive p-web-1" in story[:-3]) is (order == "start-first")
     assert not any(line.startswith("remove") for line in story)
     assert done == ["rollback p-web-1"]
 
