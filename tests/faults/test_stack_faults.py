@@ -20,7 +20,7 @@ import pytest
 
 from tests.support.engines import PrivateEngine, running
 from tests.support.faults import Chronicle, Fault, Wire, late, refused, reset, slow, unanswered
-from tests.support.story import START_FIRST, Story, told
+from tests.support.story import DATA, START_FIRST, Story, told
 
 TIMEOUT, SILENCE = 2, 4
 # A run that nobody disturbs takes 3 s. One that is may wait out a silence, and then puts everything back.
@@ -150,13 +150,11 @@ class Disturbed:
     def _data(self, where: str, leg: Leg) -> None:
         """The database's is there for good; the worker's as long as the worker is."""
         if not self.data:
-            self.stack.shell("db", "echo precious > /data/file")
+            self.stack.shell("db", f"echo precious > {DATA['db']}")
             self.data = True
-        assert self.stack.shell("db", "cat /data/file") == "precious\n", where
-        if leg.ages:
-            assert self.stack.shell("worker", "cat /work/file") == "precious\n", where
-        elif not leg.without:
-            self.stack.shell("worker", "echo precious > /work/file")
+        self.story.data_kept(where, "db", *(["worker"] if leg.ages else []))
+        if not leg.ages and not leg.without:
+            self.stack.shell("worker", f"echo precious > {DATA['worker']}")
 
 
 def spread(total: int, modes: Sequence[str]) -> list[Point]:

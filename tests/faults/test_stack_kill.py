@@ -149,7 +149,7 @@ def removal(story: Story, count: int | None) -> None:
         story.stack.deploy(state="absent")
         story.gone(where, volumes=False)
     story.stack.deploy()
-    assert story.stack.shell("db", "cat /data/file") == "precious\n"
+    story.data_kept("removed", "db")
 
 
 def test_killed_while_removing(story: Story) -> None:

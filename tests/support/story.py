@@ -17,6 +17,7 @@ from tests.support.engines import PrivateEngine
 from tests.support.stacks import LABEL, Stack, check, service
 
 START_FIRST = "web"
+DATA = {"db": "/data/file", "worker": "/work/file"}
 
 
 def definition(generation: int, web: int = 2, *, broken: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -50,8 +51,8 @@ class Story:
         """The first deploy, and data that must never be lost."""
         self.write(0)
         self.stack.deploy()
-        self.stack.shell("db", "echo precious > /data/file")
-        self.stack.shell("worker", "echo precious > /work/file")
+        for of, path in DATA.items():
+            self.stack.shell(of, f"echo precious > {path}")
         self.remember()
 
     def names(self, *, without: str = "", web: int = 2) -> set[str]:
@@ -85,13 +86,19 @@ class Story:
         assert stack.containers().keys() == wanted == stack.running(), where
         for name, document in stack.containers().items():
             assert f"GENERATION={generation}" in document["Config"]["Env"], f"{where}: {name} is another one"
-        for of, path in (("db", "/data/file"), ("worker", "/work/file")):
-            if data and of != without:
-                assert stack.shell(of, f"cat {path}") == "precious\n", where
+        if data:
+            self.data_kept(where, *{"db", "worker"} - {without})
         stack.unchanged()
         stack.up_finds_nothing_to_do()
         self.remember()
         self.nothing_left_over(where)
+
+    def data_kept(self, where: str, *services: str) -> None:
+        for of in services:
+            try:
+                self.stack.shell(of, f"grep -qx precious {DATA[of]}")
+            except AssertionError as lost:
+                raise AssertionError(f"{where}: {lost}") from lost
 
     def gone(self, where: str, *, volumes: bool) -> None:
         """Nothing of it is there any more, but for its data where that was to stay."""
