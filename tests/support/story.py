@@ -94,11 +94,11 @@ class Story:
         self.nothing_left_over(where)
 
     def data_kept(self, where: str, *services: str) -> None:
-        for of in services:
-            try:
+        try:
+            for of in services:
                 self.stack.shell(of, f"grep -qx precious {DATA[of]}")
-            except AssertionError as lost:
-                raise AssertionError(f"{where}: {lost}") from lost
+        except AssertionError as lost:
+            raise AssertionError(f"{where}: {lost}") from lost
 
     def gone(self, where: str, *, volumes: bool) -> None:
         """Nothing of it is there any more, but for its data where that was to stay."""
