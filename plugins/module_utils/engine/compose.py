@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Thread
 from typing import Any
 
@@ -140,6 +140,15 @@ class Compose:
         out, err = self._ahead.result() if self._ahead else self._resolve()
         model: dict[str, Any] = json.loads(out)
         return model, warnings(err, self.source.spoken)
+
+    def unresolved(self) -> dict[str, Any]:
+        """The project with its files merged and nothing filled in: where each value comes from still shows."""
+        document: dict[str, Any] = json.loads(self._call("config", "--no-interpolate", "--format", "json")[0])
+        return document
+
+    def narrowed(self, services: Sequence[str]) -> Compose:
+        """The same project, these services only."""
+        return Compose(self._run, self._docker, replace(self.source, services=tuple(services)))
 
     def profiles(self) -> list[str]:
         """All profiles that the project names."""
