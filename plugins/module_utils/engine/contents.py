@@ -175,8 +175,8 @@ def _archive(
     try:
         found: dict[str, Content] = connection.read(f"/containers/{container_id}/archive", take, path=path)
     except EngineRefusedError as refused:
-        # 400: a part of the path is no directory.
-        if refused.status in (400, 404):
+        # Where a part of the path is a file the engine speaks of an error of its own (500).
+        if refused.status in (400, 404) or "not a directory" in refused.findings[0].message:
             return None
         raise
     return found
