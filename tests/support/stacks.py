@@ -28,6 +28,7 @@ HEX_ID = re.compile(r"\b[0-9a-f]{64}\b")
 STAY = "trap 'exit 143' TERM; sleep 3600 & wait"
 
 Actions = set[tuple[str, str, str]]
+Drift = set[tuple[str, str, str, str]]  # service, kind, field, action
 
 
 @lru_cache
@@ -144,7 +145,26 @@ class Stack:
     def unchanged(self, **options: Any) -> None:
         """A further run does nothing and sees nothing."""
         again = self.deploy(**options)
-        assert (again["changed"], again["actions"], again.get("drift", [])) == (False, [], [])
+        assert (again["changed"], again["actions"], again.get("drift", [])) == (False, [], []), again
+
+    def ends(self, expected: Drift, **options: Any) -> dict[str, Any]:
+        """All of `expected` is seen and nothing else; one run ends it as predicted, and touches nobody else."""
+        before = self.identities()
+        looking = {key: value for key, value in options.items() if key in ("baked_files", "watch_paths")}
+        seen = told(self.run("stack_info", **looking))
+        assert seen == expected, f"seen wrongly: {seen - expected}, not seen: {expected - seen}"
+        done, result = self.predicted(**options)
+        assert told(result) == expected
+        acted = {name: action for name, _kind, _field, action in sorted(expected)}
+        assert {target for _action, target, _reason in done} == self.names(*acted), done
+        after = self.identities()
+        untouched = {name: at for name, at in before.items() if name in after and name not in self.names(*acted)}
+        assert untouched.items() <= after.items(), moved(untouched, after)
+        ids = {at[0] for at in before.values()}
+        anew = {name for name in acted if self.container(name)["Id"] not in ids}
+        assert anew == {name for name, action in acted.items() if action in ("recreate", "create")}
+        self.unchanged(**options)
+        return result
 
     # -- the witness ------------------------------------------------------------------------------------------------
 
@@ -204,7 +224,7 @@ class Stack:
         """Plain Compose agrees that everything is as its file says."""
         before = self.snapshot()
         self.project.compose("up", "-d")
-        assert not moved(before, self.snapshot())
+        assert not (did := moved(before, self.snapshot())), did
 
     def _reported_as_is(self, result: dict[str, Any]) -> None:
         told = {at["name"]: (at["id"], at["state"]) for name in result["services"] for at in self._told(result, name)}
@@ -256,6 +276,11 @@ def actions(result: dict[str, Any]) -> Actions:
 def kinds(result: dict[str, Any] | Actions) -> set[tuple[str, str]]:
     """(action, target), where the reason does not matter."""
     return {at[:2] for at in (result if isinstance(result, set) else actions(result))}
+
+
+def told(result: dict[str, Any]) -> Drift:
+    """Every difference that was seen."""
+    return {(at["service"], at["kind"], at["field"], at["action"]) for at in result["drift"]}
 
 
 def codes(result: dict[str, Any]) -> set[str]:
