@@ -150,6 +150,28 @@ class Compose:
         """The same project, these services only."""
         return Compose(self._run, self._docker, replace(self.source, services=tuple(services)))
 
+    def raw(self) -> dict[str, Any]:
+        """The project as it stands in its files: variables not filled in, env files named, services of all profiles.
+        It can be had of many a project that Compose would refuse to run."""
+        document: dict[str, Any] = json.loads(
+            self._call("config", "--no-interpolate", "--format", "json", profiles=("*",))[0]
+        )
+        return document
+
+    def resolved(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """What Compose makes of `document`, which is like one that `raw` gave."""
+        source = self.source
+        flags = ["--project-directory", source.directory] if source.directory else []
+        flags += [text for name in source.env_files for text in ("--env-file", name)]
+        flags += ["--project-name", source.name] if source.name else []
+        out, _dummy = self._invoke(["-f", "-", *flags, "config", "--format", "json"], stdin=json.dumps(document))
+        model: dict[str, Any] = json.loads(out)
+        return model
+
+    def version(self) -> str:
+        """The version of the Compose plugin."""
+        return self._invoke(["version", "--short"])[0].strip()
+
     def profiles(self) -> list[str]:
         """All profiles that the project names."""
         return self._call("config", "--profiles")[0].split()
