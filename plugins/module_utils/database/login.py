@@ -37,11 +37,14 @@ class Login:
     asked: bool = True
 
 
+def can_log_in(url: Url) -> bool:
+    """Whether there is a library for its scheme; a URL of another is only compared."""
+    return url.family in _LIBRARIES
+
+
 def log_in(url: Url, ip: str) -> Login:
     """Logs in to the server at `ip` as `url` says, and out again."""
-    library = _LIBRARIES.get(url.family)
-    if library is None:
-        return Login(UNTRIED, "login-not-tried", f"{url.scheme}:// is compared only, nobody logs in")
+    library = _LIBRARIES[url.family]
     try:
         if url.family == POSTGRESQL:
             with postgresql(url, ip) as session:

@@ -23,7 +23,7 @@ from ..report.finding import CRITICAL, Finding, ShipshapeError, failure
 from ..report.masking import Masker
 from ..report.result import Report
 from .address import Address, locate
-from .login import UNREACHABLE, UNTRIED, Login, log_in
+from .login import UNREACHABLE, UNTRIED, Login, can_log_in, log_in
 from .login import resolved as resolved_name
 from .places import Origin, Texts, env_file_paths, origins, outside
 from .spelling import masked, secrets_in
@@ -194,6 +194,8 @@ class Verifier:
         parsed = parse(value)
         if parsed.url is None or parsed.fatal:
             return None
+        if not can_log_in(parsed.url):
+            return parsed.url, Address(why=f"{parsed.url.scheme}:// is compared only")
         if parsed.url.socket:
             return parsed.url, Address(why="it goes through a Unix socket, where TCP logins prove nothing")
         if not self.connection.local:
