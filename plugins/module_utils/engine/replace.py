@@ -68,6 +68,7 @@ def replace_all(
         except ShipshapeError as error:
             errors.append(error)
             if update.failure_action != "continue":
+                _give_up([step for later in groups[number + 1 :] for step in later], hands)
                 break
     if errors and rollback and update.failure_action == "rollback":
         _put_back(service, done, hands)
@@ -134,6 +135,13 @@ def _put_back(service: Service, steps: Sequence[Step], hands: Hands) -> None:
             with best_effort(hands.report):
                 hands.life.restore(old, old.name)
                 hands.report.done("rollback", step.target, "its replacement failed", 0.0)
+
+
+def _give_up(steps: Sequence[Step], hands: Hands) -> None:
+    """New containers whose turn never came go; the old ones have not been touched."""
+    for step in steps:
+        with best_effort(hands.report):
+            hands.life.discard(hands.successors[step.target].id)
 
 
 @contextmanager

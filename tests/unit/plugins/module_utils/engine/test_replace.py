@@ -130,6 +130,8 @@ def test_what_a_failure_in_the_second_batch_means(rollback, action, first_is_put
     assert "remove p-web-2" not in story
     assert ("start new p-web-3" in story) is third_is_tried
     assert ("remove p-web-3" in story) is third_is_tried
+    assert ("discard new p-web-3" in story) is not third_is_tried, "what was made for the third is of no use any more"
+    assert "restore p-web-3" not in story
     assert story[-1] == "failed: ShipshapeError"
 
 
