@@ -19,9 +19,10 @@ from ..engine.connection import Connection
 from ..engine.look import Observed, containers
 from ..engine.model import Project, Service, secrets_of, unescaped
 from ..engine.resolve import resolved
-from ..report.finding import CRITICAL, Finding, ShipshapeError, failure
+from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError, failure
 from ..report.masking import Masker
 from ..report.result import Report
+from . import journal
 from .address import Address, locate
 from .login import UNREACHABLE, UNTRIED, Login, can_log_in, log_in
 from .login import resolved as resolved_name
@@ -78,6 +79,12 @@ class Verifier:
     def verified(self, variables: Sequence[str]) -> None:
         """State verified: raises when a credential will not work."""
         seen = self.look()
+        left = journal.find(seen.texts.contents)
+        if left is not None:
+            what = f"a rotation of the password of {left.user} was begun and not finished"
+            remedy = "Run it again (state: rotated); old and new password are in that file until then"
+            self.report.add(Finding(WARNING, self.shown(left.path), "rotation-unfinished", what, remedy))
+            self.hide([left.new, *left.old])
         self.tell(self.log_in(self.find(seen, variables), seen))
 
     # -- looking ----------------------------------------------------------------------------------------------------

@@ -67,6 +67,10 @@ class Stack:
                 self._look_at_the_end(project, order)
                 raise
 
+    def foretell(self, project: Project, order: Order) -> None:
+        """What it would take to bring about `project`, whose files are not written yet."""
+        self._converge(project, replace(order, check=True))
+
     def _converge(self, project: Project, order: Order) -> None:
         now = self._planned(project, order)
         if not order.check:
