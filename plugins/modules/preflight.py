@@ -135,7 +135,7 @@ findings:
   elements: dict
   contains:
     severity: {description: "V(critical), V(warning) or V(info).", type: str, sample: critical}
-    subject: {description: What it is about; services, a file, the engine., type: str, sample: worker}
+    subject: {description: What it is about., type: str, sample: worker}
     code: {description: A stable name for this kind of finding., type: str, sample: dependency-not-selected}
     message:
       description: What was seen.
@@ -152,7 +152,10 @@ images:
       description: Where the deploy takes it from, V(local), V(pull), V(build), or V(missing) for nowhere.
       type: str
       sample: pull
-    digest: {description: What the registry calls it; empty for one that was not asked for., type: str, sample: "sha256:3f5c"}
+    digest:
+      description: What the registry calls it; empty for one that was not asked for.
+      type: str
+      sample: "sha256:3f5c"
     platforms: {description: Which machines it is for., type: list, elements: str, sample: [linux/amd64, linux/arm64]}
 engine:
   description: What the engine says of itself; empty texts where it does not answer.
@@ -171,6 +174,9 @@ actions:
   type: list
   elements: dict
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.formatters import human_to_bytes
@@ -212,7 +218,7 @@ ARGUMENTS = {
 }
 
 
-def _wishes(options):
+def _wishes(options: Mapping[str, Any]) -> Wishes:
     try:
         keep = human_to_bytes(options["disk_free"])
     except ValueError as error:
@@ -229,7 +235,7 @@ def _wishes(options):
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, **PROJECT_RULES)
 
-    def logins():
+    def logins() -> Any:
         return Logins(
             module.params["registry_auth"],
             configuration(),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Containers that nothing has to be done to: `stack`, which inspects each of them, against community.docker.
 
-community.docker comes from the PyPI package `ansible` into .cache, for this comparison alone. Whole playbooks with one
-task each are compared, alternating; for what a container costs, an empty playbook's time is taken off both.
+Whole playbooks with one task each are compared, alternating; for what a container costs, an empty playbook's time is
+taken off both.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,6 @@ from tests.support.modules import ModuleCall
 
 ROUNDS = 5
 FEW, MANY, HUGE = 20, 100, 200
-ANSIBLE = "ansible==12.*"  # the one that belongs to ansible-core 2.19
 MEGABYTES = 120
 
 _OURS = """
@@ -39,20 +36,8 @@ _COMPOSE_V2 = """
 """
 
 
-def peers() -> Path:
-    """Where the collection community.docker lies, with what it imports."""
-    found = ROOT / ".cache/bench-collections"
-    if not (found / "ansible_collections/community/docker").is_dir():
-        with tempfile.TemporaryDirectory() as name:
-            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", name, ANSIBLE]
-            seconds(pip)
-            [wheel] = Path(name).glob("ansible-*.whl")
-            wanted = tuple(
-                f"ansible_collections/community/{at}/" for at in ("docker", "library_inventory_filtering_v1")
-            )
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(found, [at for at in archive.namelist() if at.startswith(wanted)])
-    return found
+# Where `make bench` has put community.docker, out of the PyPI package `ansible`.
+PEERS = ROOT / ".deps"
 
 
 def median(*samples: float) -> float:
@@ -63,7 +48,7 @@ def unchanged_project() -> list[dict[str, Any]]:
     """100 containers: the whole playbook against docker_compose_v2's, and what each further container costs."""
     with project(MANY) as directory:
         playbook(directory, _OURS)
-        pairs = [(playbook(directory, _OURS), playbook(directory, _COMPOSE_V2, peers())) for _ in range(ROUNDS)]
+        pairs = [(playbook(directory, _OURS), playbook(directory, _COMPOSE_V2, PEERS)) for _ in range(ROUNDS)]
         many = module_seconds(directory)
     with project(FEW) as directory:
         playbook(directory, _OURS)
@@ -110,10 +95,10 @@ def container_by_container() -> list[dict[str, Any]]:
     with project(FEW) as directory:
         try:
             playbook(directory, _OURS)
-            playbook(directory, task, peers())
+            playbook(directory, task, PEERS)
             empty = median(*(playbook(directory, NOOP) for _ in range(ROUNDS)))
             ours = median(*(playbook(directory, _OURS) for _ in range(ROUNDS))) - empty
-            theirs = median(*(playbook(directory, task, peers()) for _ in range(2))) - empty
+            theirs = median(*(playbook(directory, task, PEERS) for _ in range(2))) - empty
         finally:
             names = [f"{prefix}-{number}" for number in range(FEW)]
             subprocess.run(["docker", "rm", "-fv", *names], capture_output=True)

@@ -13,6 +13,9 @@ from tests.support.databases import MARIADB, Rotating, client, provide_others, p
 from tests.support.engine import Engine, Project, unique
 from tests.support.stacks import Stack
 
+# Part C, not seen green on a quiet machine yet: `make faults` runs it.
+pytestmark = pytest.mark.long
+
 RIGHT, WRONG, OTHER = "Right-pa55word", "Wrong-pa55word", "Other-pa55word"
 
 

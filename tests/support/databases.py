@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real database servers for the tests: PostgreSQL from the example's image, Redis and MariaDB from Debian's packages."""
+"""Real database servers for the tests: PostgreSQL from the example's image, Redis and MariaDB from Debian."""
 
 from __future__ import annotations
 
@@ -103,7 +103,8 @@ class Rotating:
                 host=self.address(), user=user, password=password, dbname=database, connect_timeout=5
             ).close()
         except psycopg.OperationalError as error:
-            assert "password authentication failed" in str(error), error
+            if "password authentication failed" not in str(error):
+                raise AssertionError(f"the server is not there: {error}") from error
             return False
         return True
 

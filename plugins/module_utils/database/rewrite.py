@@ -42,20 +42,37 @@ def rewritten(path: str, text: str, account: Account, new: str) -> tuple[str, li
 
 def _word(entry: Entry, written: str, account: Account, new: str) -> str | None:
     """What is to stand in the place of a value; None to leave it."""
-    if entry.value is None:
+    value, made_of = _meant(entry)
+    if value is None:
         return None
-    parsed = parse(entry.value)
+    parsed = parse(value)
     url = parsed.url
     if url is not None and url.family == POSTGRESQL:
         if url.user != account.user or url.host not in account.hosts or url.password is None:
             return None
         start, end = parsed.password_span
-        old = entry.value[start:end]
-        if "$" in old:
+        old = value[start:end]
+        if any(f"${{{name}" in old or f"${name}" in old for name in made_of):
             return None  # made of another variable, which gets the new password itself
         if written.count(f":{old}@") == 1:
             # The new spelling is the same under every kind of quotes.
             return written.replace(f":{old}@", f":{encoded(new)}@")
-        return None if "$" in entry.value else quote(with_password(parsed, new))
+        return None if made_of else quote(with_password(parsed, new))
     ours = entry.name in account.refs or (_PASSWORD.search(entry.name) and not _ELSE.search(entry.name))
-    return quote(new) if ours and entry.value in account.known else None
+    return quote(new) if ours and not made_of and value in account.known else None
+
+
+def _meant(entry: Entry) -> tuple[str | None, list[str]]:
+    """The value, and the variables that it is made of; with such it is returned as it is written."""
+    names: list[str] = []
+
+    def note(name: str) -> None:
+        names.append(name)
+
+    if entry.value is None:
+        return None, []
+    try:
+        value = entry.evaluated(note)
+    except ValueError:
+        return None, []
+    return (entry.value if names else value), names

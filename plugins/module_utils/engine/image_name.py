@@ -51,8 +51,10 @@ def image_name(text: str) -> ImageName | None:
         host = HUB
     if host == HUB and "/" not in path:
         path = f"library/{path}"
+    if colon and not tag:
+        return None
     tag = tag or ("" if digest else "latest")
-    if not _REPOSITORY.fullmatch(path) or (tag and not _TAG.fullmatch(tag)) or (colon and not tag):
+    if not _REPOSITORY.fullmatch(path) or (tag and not _TAG.fullmatch(tag)):
         return None
     if _at and not _DIGEST.fullmatch(digest):
         return None

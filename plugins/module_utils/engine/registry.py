@@ -132,12 +132,8 @@ class Registries:
                 said = self._exchange("http", host, target, headers, body, verify=False)
                 self._plain.add(host)
                 return said
-        except ssl.SSLError as error:
-            problem = certificate(host, error)
-        except TimeoutError:
-            problem = silent(host)
         except (OSError, http.client.HTTPException) as error:
-            problem = unreachable(host, error)
+            problem = _unanswered(host, error)
         self._dead.setdefault(host, problem)
         raise problem
 
@@ -269,6 +265,12 @@ class _Repository:
         if said.status != 200 or not token:
             raise refused(self.name, said, login)
         return str(token)
+
+
+def _unanswered(host: str, error: Exception) -> ShipshapeError:
+    if isinstance(error, ssl.SSLError):
+        return certificate(host, error)
+    return silent(host) if isinstance(error, TimeoutError) else unreachable(host, error)
 
 
 def _size(document: Mapping[str, Any]) -> int:

@@ -102,8 +102,9 @@ def conflicts(project: Project, held: Collection[Holder], sockets: Collection[Po
     others = [holder for holder in held if holder.project != project.name]
     for wish in wanted(project.services.values()):
         blocked = {port: _who(port, own, others, sockets) for port in wish.choices}
-        if all(who is not None for who in blocked.values()):
-            yield wish, next(who for who in blocked.values() if who is not None)
+        holders = [who for who in blocked.values() if who is not None]
+        if holders and len(holders) == len(blocked):
+            yield wish, holders[0]
 
 
 def _who(port: Port, own: Collection[Port], others: Collection[Holder], sockets: Collection[Port]) -> str | None:

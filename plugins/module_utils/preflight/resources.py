@@ -59,7 +59,7 @@ def disk(room: Room, load: Load, keep: int) -> Iterator[Seen]:
 def memory(project: Project, total: int) -> Iterator[Seen]:
     """Limits and reservations against each other, and against the machine's memory (`total` bytes)."""
     limits: dict[str, int] = {}
-    reserved = 0
+    reserved, too_large = 0, False
     for service in project.in_order():
         limit, reservation = _asked(service, "limits", "mem_limit"), _asked(service, "reservations", "mem_reservation")
         limits[service.name] = limit * service.scale
@@ -73,6 +73,7 @@ def memory(project: Project, total: int) -> Iterator[Seen]:
                 CRITICAL, service.name, "memory-limit-invalid", what, "Raise the limit, or lower the reservation"
             )
         elif total and limit > total:
+            too_large = True
             what = f"its memory limit of {size(limit)} is more than the machine has ({size(total)})"
             how = "Lower it: it will not hold the container back before the machine runs out"
             yield seen(WARNING, service.name, "memory-limit-above-machine", what, how)
@@ -81,7 +82,7 @@ def memory(project: Project, total: int) -> Iterator[Seen]:
     if total and reserved > total:
         what = f"all reservations together are {size(reserved)}, and the machine has {size(total)}"
         yield seen(WARNING, "memory", "memory-overcommitted", what, "Reserve less, or take a larger machine", ())
-    elif total and together > total and all(limits[name] <= total for name in users):
+    elif total and together > total and not too_large:
         what = f"the limits of {about(users)} together are {size(together)}, and the machine has {size(total)}"
         how = "If all use what they may, the kernel ends one of them: lower the limits, or take a larger machine"
         yield seen(WARNING, "memory", "memory-overcommitted", what, how, ())
