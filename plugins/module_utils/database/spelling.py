@@ -44,6 +44,8 @@ def secrets_in(parsed: Parsed) -> set[str]:
         return {parsed.text}
     start, end = parsed.password_span
     found = {parsed.text[start:end], parsed.url.password or ""}
+    if parsed.fatal:
+        found.add(parsed.text)  # what looks like something else may be part of the password
     found |= {value for name, value in parsed.url.params if name in ("password", "sslpassword", "passwd")}
     if parsed.url.family == REDIS and parsed.url.password is None:
         found.add(parsed.url.user)

@@ -191,6 +191,7 @@ class _Reader:
     def __init__(self, text: str, at: int, end: int, scheme: str, flaws: list[Flaw]) -> None:
         self._text, self._at, self._end, self._scheme, self._flaws = text, at, end, scheme, flaws
         self._kind, self._tls = _family(scheme) or (POSTGRESQL, False)
+        self._begun = at
         self._span = (0, 0)
 
     def parsed(self) -> Parsed:
@@ -200,6 +201,7 @@ class _Reader:
         params = tuple(self._params())
         url = self._url(user, password, hosts, ports, database, params)
         self._complete(url)
+        self._spaces()
         return Parsed(self._text, url, tuple(self._flaws), self._span)
 
     def _url(
@@ -237,6 +239,13 @@ class _Reader:
             self._flaw(self._at, "names no host", "Write the database's service name after the @")
         if self._kind == REDIS and url.database and not url.database.isdigit():
             self._flaw(self._at, "has a database that is not a number, which Redis does not have", "Write /0")
+
+    def _spaces(self) -> None:
+        """White space and control characters anywhere: libpq refuses them, or drops them, by version and place."""
+        for at in range(self._begun, self._end):
+            character = self._text[at]
+            if character.isspace() or ord(character) < 32 or character == "\x7f":
+                self._flaw(at, "has white space or a control character in it", "Percent-encode or remove it")
 
     # -- user and password ------------------------------------------------------------------------------------------
 
@@ -282,8 +291,6 @@ class _Reader:
             elif character in ":#?":
                 remedy = f"Write {quote(character, safe='')}"
                 self._flaw(at, f"has an unescaped {character} in the {part}", remedy, fatal=False)
-            elif character.isspace() or ord(character) < 32 or character == "\x7f":
-                self._flaw(at, f"has white space or a control character in the {part}", "Percent-encode or remove it")
 
     # -- the rest ---------------------------------------------------------------------------------------------------
 
@@ -292,8 +299,7 @@ class _Reader:
         hosts, ports = [], []
         while True:
             found = _HOST.match(self._text, self._at, self._end)
-            if found is None:  # a bracket that is not closed
-                self._flaw(self._at, "has a host that cannot be read", "Write host:port, an IPv6 address in [ ]")
+            if found is None:  # it matches the empty text as well
                 break
             port = found[2] or ""
             if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
@@ -317,8 +323,6 @@ class _Reader:
             character = self._text[at]
             if character == "#":
                 self._flaw(at, "has an unescaped # in the database's name", "Write %23", fatal=False)
-            elif character.isspace():
-                self._flaw(at, "has white space in the database's name", "Percent-encode or remove it")
         return self._decoded(start, self._at, "database's name")
 
     def _params(self) -> Iterator[tuple[str, str]]:

@@ -146,7 +146,7 @@ class Verifier:
         if unknown:
             what = f"no service has the variable {', '.join(unknown)}"
             raise failure(seen.project.name, "variable-missing", what, "Check `variables`, `services` and `profiles`")
-        self.hide(secret for entry in found for value in entry.values for secret in secrets_of_value(value))
+        self.hide(secret for entry in found for value in entry.values for secret in secrets_in(parse(value)))
         return found
 
     def _credential(self, seen: Seen, service: Service, variable: str, value: str, origin: Origin | None) -> Credential:
@@ -286,12 +286,6 @@ def text_of(path: str) -> str | None:
             return stream.read()
     except OSError:
         return None
-
-
-def secrets_of_value(value: str) -> set[str]:
-    """What of a credential must not be shown."""
-    parsed = parse(value)
-    return secrets_in(parsed) | ({value} if parsed.url is None or parsed.fatal else set())
 
 
 def _secret_words(text: str) -> set[str]:
