@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import stat
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -215,7 +214,8 @@ def test_the_docker_configuration_logs_in(preflight: Preflight, registry: Regist
     preflight.env = {"DOCKER_CONFIG": str(config)}
     assert preflight.found() == set()
     # A credential helper, found in PATH as Docker does.
-    helper = script(tmp_path, "docker-credential-tests", f"#!/bin/sh\nread host\necho '{_login()}'\n")
+    login = json.dumps({"Username": USER, "Secret": PASSWORD})
+    helper = script(tmp_path, "docker-credential-tests", f"#!/bin/sh\nread host\necho '{login}'\n")
     (config / "config.json").write_text(json.dumps({"credHelpers": {registry.host: "tests"}}))
     preflight.env["PATH"] = f"{helper.parent}:{os.environ['PATH']}"
     assert preflight.found() == set()
@@ -224,10 +224,6 @@ def test_the_docker_configuration_logs_in(preflight: Preflight, registry: Regist
     (config / "config.json").write_text("{")
     assert any(code == "docker-configuration-unreadable" for _at, _who, code in preflight.found())
     assert leaks([PASSWORD, basic()], preflight.printed) == []
-
-
-def _login() -> str:
-    return json.dumps({"Username": USER, "Secret": PASSWORD})
 
 
 def test_a_worker_that_shares_an_image_that_is_built(preflight: Preflight) -> None:
@@ -298,8 +294,7 @@ def test_env_files(preflight: Preflight) -> None:
         ("warning", str(env), "env-file-world-readable"),
     }
     env.chmod(0o600)
-    assert stat.S_IMODE(env.stat().st_mode) == 0o600
-    assert not any(code == "env-file-world-readable" for _at, _who, code in preflight.found(env_files=[env.name]))
+    assert ("warning", str(env), "env-file-world-readable") not in preflight.found(env_files=[env.name])
     assert leaks([secret], preflight.printed) == []
 
 

@@ -26,14 +26,14 @@ def masked(parsed: Parsed) -> str:
     url = parsed.url
     if url is None:
         return MASK
-    userinfo = quote(url.user, safe="")
+    userinfo = quote(url.user, safe="", errors="surrogateescape")
     if url.password is not None:
         userinfo += f":{MASK}"
     elif userinfo and url.family == REDIS:
         userinfo = MASK  # a Redis password is often written where the user belongs
     host = f"[{url.host}]" if ":" in url.host else url.host
     shown = f"{url.scheme}://{userinfo}{'@' if userinfo else ''}{host}:{url.port}"
-    shown += f"/{quote(url.database, safe='')}" if url.database else ""
+    shown += f"/{quote(url.database, safe='', errors='surrogateescape')}" if url.database else ""
     words = [f"{name}={value if name in _HARMLESS else MASK}" for name, value in url.params if name.isidentifier()]
     return f"{shown}?{'&'.join(words)}" if words else shown
 
@@ -60,7 +60,7 @@ def with_password(parsed: Parsed, password: str) -> str:
 
 def encoded(password: str) -> str:
     """`password` as it stands in a URL, an env file and a shell alike: letters, digits, and - . _ ~ %."""
-    return quote(password, safe="")
+    return quote(password, safe="", errors="surrogateescape")
 
 
 def is_placeholder(value: str) -> bool:

@@ -335,7 +335,8 @@ class _Reader:
         for word in self._text[at : self._end].split("&"):
             name, equals, value = word.partition("=")
             middle = at + len(name)
-            if word and (not equals or "=" in value):
+            last = at + len(word) >= self._end
+            if (word and (not equals or "=" in value)) or not (word or last):
                 self._flaw(at, "has a parameter that is not name=value", "Correct what follows the ?")
             elif word:
                 value_end = middle + 1 + len(value)
@@ -361,7 +362,11 @@ class _Reader:
                 self._flaw(start + at, f"has %00 in the {part}", "Remove it: no password or name can hold that")
             found.append(int(digits, 16))
             at += 3
-        return found.decode("utf-8", "surrogateescape")
+        try:
+            return found.decode()
+        except UnicodeDecodeError:
+            self._flaw(start, f"has bytes in the {part} that are no UTF-8", "Encode it in UTF-8 first, then escape it")
+            return found.decode("utf-8", "surrogateescape")
 
     def _flaw(self, at: int, what: str, remedy: str, *, fatal: bool = True) -> None:
         self._flaws.append(Flaw(at + 1, what, remedy, fatal))

@@ -133,9 +133,7 @@ class Registries:
                 self._plain.add(host)
                 return said
         except (OSError, http.client.HTTPException) as error:
-            problem = _unanswered(host, error)
-        self._dead.setdefault(host, problem)
-        raise problem
+            raise self._dead.setdefault(host, _unanswered(host, error)) from error
 
     def _exchange(
         self, scheme: str, host: str, target: str, headers: Mapping[str, str], body: bytes | None, *, verify: bool
