@@ -143,8 +143,7 @@ class Compose:
 
     def unresolved(self) -> dict[str, Any]:
         """The project with its files merged and nothing filled in: where each value comes from still shows."""
-        document: dict[str, Any] = json.loads(self._call("config", "--no-interpolate", "--format", "json")[0])
-        return document
+        return self._as_written()
 
     def narrowed(self, services: Sequence[str]) -> Compose:
         """The same project, these services only."""
@@ -153,18 +152,25 @@ class Compose:
     def raw(self) -> dict[str, Any]:
         """The project as it stands in its files: variables not filled in, env files named, services of all profiles.
         It can be had of many a project that Compose would refuse to run."""
-        document: dict[str, Any] = json.loads(
-            self._call("config", "--no-interpolate", "--format", "json", profiles=("*",))[0]
-        )
+        return self._as_written(profiles=("*",))
+
+    def _as_written(self, profiles: Sequence[str] | None = None) -> dict[str, Any]:
+        out, _dummy = self._call("config", "--no-interpolate", "--format", "json", profiles=profiles)
+        document: dict[str, Any] = json.loads(out)
         return document
 
     def resolved(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """What Compose makes of `document`, which is like one that `raw` gave."""
-        source = self.source
-        flags = ["--project-directory", source.directory] if source.directory else []
-        flags += [text for name in source.env_files for text in ("--env-file", name)]
-        flags += ["--project-name", source.name] if source.name else []
-        out, _dummy = self._invoke(["-f", "-", *flags, "config", "--format", "json"], stdin=json.dumps(document))
+        named = ["--project-name", self.source.name] if self.source.name else []
+        return self._resolved_from(document, *named)
+
+    def _resolved_from(self, document: Mapping[str, Any], *flags: str) -> dict[str, Any]:
+        """`document` as Compose resolves it in the project's place: its directory, its env files."""
+        place = ["--project-directory", self.source.directory] if self.source.directory else []
+        place += [text for name in self.source.env_files for text in ("--env-file", name)]
+        out, _dummy = self._invoke(
+            ["-f", "-", *place, *flags, "config", "--format", "json"], stdin=json.dumps(document)
+        )
         model: dict[str, Any] = json.loads(out)
         return model
 
@@ -195,12 +201,10 @@ class Compose:
         """Those of the variables `names` that are set where Compose looks for them, a literal dollar written as two.
 
         Older ones cannot tell (see `environment`), but all of them interpolate."""
-        flags = ["--project-directory", self.source.directory] if self.source.directory else []
-        flags += [text for name in self.source.env_files for text in ("--env-file", name)]
         asked = {name: [f"${{{name}-}}", f"${{{name}+set}}"] for name in names}
         document = {"name": "asked", "services": {"asked": {"image": "asked"}}, "x-asked": asked}
-        out, _dummy = self._invoke(["-f", "-", *flags, "config", "--format", "json"], stdin=json.dumps(document))
-        return {name: value for name, (value, found) in json.loads(out)["x-asked"].items() if found}
+        told = self._resolved_from(document)["x-asked"]
+        return {name: value for name, (value, found) in told.items() if found}
 
     def pull(self, host: str, services: Sequence[str]) -> None:
         self._call("pull", "--quiet", *services, host=host)
