@@ -107,11 +107,10 @@ class Stack:
 
     def _remember(self, project: Project, seen: Look) -> None:
         """Which images ran well: they are not to be pruned."""
-        host = self._connection.endpoint.host
-        known = before = history.read(host, project.name)
+        known = seen.known
         for service, images in ran_well(project, seen).items():
             known = known.with_ran(service, images)
-        if known != before and not history.write(host, project.name, known):
+        if known != seen.known and not history.write(self._connection.endpoint.host, project.name, known):
             self._report.add(history.not_kept(project.name))
 
     def _look_at_the_end(self, project: Project, order: Order) -> None:
