@@ -52,7 +52,8 @@ def rows() -> list[dict[str, Any]]:
         whole = playbook(directory, _TASK)
     mine, theirs = statistics.median(ours), statistics.median(peer)
     work = f"{CONTAINERS} new containers (a whole playbook takes {whole:.1f} s)"
-    ratio = mine / theirs
+    # Each pair ran within one minute: what else the machine does by then weighs on both.
+    ratio = statistics.median(one / other for one, other in zip(ours, peer))
     return [row(work, "docker compose up -d", mine, theirs, f"<= {BOUND}", ratio <= BOUND, ratio)]
 
 

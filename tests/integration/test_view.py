@@ -28,7 +28,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.connection import Connection, Endpoint
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.connection import Connection
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.endpoint import Endpoint
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.view import View
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.view_rules import Place, Scene
 from tests.support.engine import BUSYBOX, SOCKET, Engine, Project
@@ -72,7 +73,8 @@ def view_process(host: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A view in a process of its own, so that its memory can be measured and its death arranged."""
     script = (
         "import sys\n"
-        "from ansible_collections.shipshape.deploy.plugins.module_utils.engine.connection import Connection, Endpoint\n"
+        "from ansible_collections.shipshape.deploy.plugins.module_utils.engine.connection import Connection\n"
+        "from ansible_collections.shipshape.deploy.plugins.module_utils.engine.endpoint import Endpoint\n"
         "from ansible_collections.shipshape.deploy.plugins.module_utils.engine.view import View\n"
         "from ansible_collections.shipshape.deploy.plugins.module_utils.engine.view_rules import Scene\n"
         "with View(Connection(Endpoint(host=sys.argv[1])), Scene({}, {})) as view:\n"

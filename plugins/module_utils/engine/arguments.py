@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..report.finding import failure
-from .compose import Compose, Source
-from .connection import DEFAULT_HOST, Connection, Endpoint
+from .compose import Compose, Source, plugin
+from .connection import Connection
+from .endpoint import DEFAULT_HOST, Endpoint
 
 if TYPE_CHECKING:
     from ..report.result import Report
@@ -170,4 +171,5 @@ def open_project(module: Any) -> tuple[Connection, Compose]:
             "there is no command `docker` on the target",
             "Install Docker with its Compose plugin (role shipshape.deploy.engine does)",
         )
-    return Connection(Endpoint.from_options(module.params)), Compose(run, docker, Source.from_options(module.params))
+    source = Source.from_options(module.params)
+    return Connection(Endpoint.from_options(module.params)), Compose(run, docker, source, plugin())

@@ -21,8 +21,25 @@ DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-c
 # Settings of the caller's own shell that would send Compose elsewhere than to the address it is given.
 _ELSEWHERE = ("DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_HOST")
 
+# Where the Docker CLI looks for its plugins, the user's own directory before all of them.
+_PLUGINS = (
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
+)
+
 # (argv, changes to the environment, directory, standard input) -> (exit code, standard output, standard error)
 Run = Callable[[Sequence[str], Mapping[str, str], "str | None", "str | None"], "tuple[int, str, str]"]
+
+
+def plugin() -> str | None:
+    """The Compose plugin that the Docker CLI would use; None when the CLI alone can tell."""
+    own = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
+    if "cliPluginsExtraDirs" in _text_of(os.path.join(own, "config.json")):
+        return None
+    places = (os.path.join(directory, "docker-compose") for directory in (os.path.join(own, "cli-plugins"), *_PLUGINS))
+    return next((path for path in places if os.access(path, os.X_OK) and not os.path.isdir(path)), None)
 
 
 @dataclass(frozen=True)
@@ -112,11 +129,15 @@ def readable(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Compose:
-    """`docker compose` for one project. `docker` is the path of the Docker CLI."""
+    """`docker compose` for one project. `docker` is the path of the Docker CLI.
 
-    def __init__(self, run: Run, docker: str, source: Source) -> None:
+    `plugin` is that of the Compose plugin, where it is known: called by itself it does the same, and spares the 50 ms
+    in which the CLI looks for it."""
+
+    def __init__(self, run: Run, docker: str, source: Source, plugin: str | None = None) -> None:
         self._run = run
         self._docker = docker
+        self._plugin = plugin
         self.source = source
         self._ahead: Future[tuple[str, str]] | None = None
 
@@ -147,7 +168,7 @@ class Compose:
 
     def narrowed(self, services: Sequence[str]) -> Compose:
         """The same project, these services only."""
-        return Compose(self._run, self._docker, replace(self.source, services=tuple(services)))
+        return Compose(self._run, self._docker, replace(self.source, services=tuple(services)), self._plugin)
 
     def raw(self) -> dict[str, Any]:
         """The project as it stands in its files: variables not filled in, env files named, services of all profiles.
@@ -239,9 +260,8 @@ class Compose:
         if host:
             environment["DOCKER_HOST"] = host
         # An empty line answers every question that Compose may ask with its safe default.
-        code, out, err = self._run(
-            [self._docker, "compose", *arguments], environment, self.source.directory, stdin or "\n"
-        )
+        program = [self._plugin] if self._plugin else [self._docker, "compose"]
+        code, out, err = self._run([*program, *arguments], environment, self.source.directory, stdin or "\n")
         if code != 0:
             raise explained(self.source.spoken or self.source.name or "project", arguments, out, err)
         return out, err

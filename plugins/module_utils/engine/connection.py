@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How to reach the engine: one description, three ways to use it.
 
-`open()` gives a raw stream (the view forwards whole connections over it); `get()` reads JSON through http.client,
-because reading is the hot path (a request costs 0.6 ms, importing the SDK 0.25 s); `sdk()` is the Docker SDK for
-Python, imported only when something is to be changed.
+`open()` gives a raw stream (the view forwards whole connections over it); `get()`, `act()` and their like speak through
+http.client, because they are the hot path (a request costs 0.6 ms, one of the SDK 3 ms, importing it 0.25 s); `sdk()`
+is the Docker SDK for Python, for what takes more than a request and an answer: logs, and commands run inside.
 """
 
 from __future__ import annotations
@@ -13,28 +13,26 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import json
-import os
 import re
+import select
 import socket
 import ssl
-import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from ..report.finding import CRITICAL, Finding, ShipshapeError, failure
+from .endpoint import Endpoint
 
 _FULL_ID = re.compile(r"\b[0-9a-f]{64}\b")
 # An answer that was not read to its end is, up to here: that keeps the stream, which may be a whole ssh session.
 _REST = 1 << 16
 # The stream ends before ssh has said why.
 _SSH_LAST_WORDS = 0.3
-DEFAULT_HOST = "unix:///var/run/docker.sock"
 
 
 class EngineRefusedError(ShipshapeError):
@@ -45,121 +43,7 @@ class EngineRefusedError(ShipshapeError):
         message = with_short_ids(f"it answered {status} to {request}: {words}")
         super().__init__(Finding(CRITICAL, "engine", "engine-refused", message, remedy))
         self.status = status
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where the engine is. `timeout` is in seconds and bounds one silent read or write, not a whole transfer."""
-
-    host: str = DEFAULT_HOST
-    tls: bool = False
-    verify: bool = False
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-    tls_hostname: str | None = None
-    api_version: str = "auto"
-    timeout: int = 60
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any]) -> Endpoint:
-        """From the module options of doc_fragments/docker.py; DOCKER_CERT_PATH fills in the files as for the CLI."""
-        directory = os.environ.get("DOCKER_CERT_PATH")
-        files = {"ca": options.get("ca_path"), "cert": options.get("client_cert"), "key": options.get("client_key")}
-        if directory and (options.get("tls") or options.get("validate_certs")):
-            files = {name: path or _in(directory, f"{name}.pem", options) for name, path in files.items()}
-        return cls(
-            host=options.get("docker_host") or DEFAULT_HOST,
-            tls=bool(options.get("tls") or options.get("validate_certs")),
-            verify=bool(options.get("validate_certs")),
-            tls_hostname=options.get("tls_hostname"),
-            api_version=str(options.get("api_version") or "auto"),
-            timeout=int(options.get("timeout") or 60),
-            **files,
-        )
-
-    def opener(self, log: BinaryIO) -> Callable[[], socket.socket]:
-        """What opens a stream. `log` takes what ssh says on standard error."""
-        scheme, _dummy, rest = self.host.partition("://")
-        if not _port_is_a_number(self.host):
-            scheme = ""
-        if scheme in ("unix", "http+unix"):
-            return lambda: _open_unix("/" + rest.lstrip("/"), self.timeout)
-        if scheme in ("tcp", "http", "https"):
-            return lambda: _open_tcp(self)
-        if scheme == "ssh":
-            return lambda: _open_ssh(self, log)
-        raise failure(
-            "engine",
-            "engine-address-invalid",
-            f"docker_host {self.host!r} is not an address that can be used",
-            "Use unix:///path, tcp://host:port, https://host:port or ssh://user@host",
-        )
-
-
-def _in(directory: str, name: str, options: Mapping[str, Any]) -> str | None:
-    """A file of DOCKER_CERT_PATH. As with the Docker CLI one that is not there is done without, unless the engine's
-    certificate is to be checked, which takes the authority's."""
-    path = os.path.join(directory, name)
-    needed = name == "ca.pem" and options.get("validate_certs")
-    return path if needed or os.path.exists(path) else None
-
-
-def _open_unix(path: str, timeout: float) -> socket.socket:
-    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    stream.settimeout(timeout)
-    try:
-        stream.connect(path)
-    except BaseException:
-        stream.close()
-        raise
-    return stream
-
-
-def _open_tcp(endpoint: Endpoint) -> socket.socket:
-    address = urlsplit(endpoint.host)
-    tls = endpoint.tls or address.scheme == "https"
-    stream = socket.create_connection(
-        (address.hostname or "localhost", address.port or (2376 if tls else 2375)), timeout=endpoint.timeout
-    )
-    if not tls:
-        return stream
-    for path in (endpoint.ca, endpoint.cert, endpoint.key):
-        if path and not os.path.exists(path):
-            remedy = "Check ca_path, client_cert, client_key and DOCKER_CERT_PATH"
-            raise failure("engine", "engine-tls-file-missing", f"{path} does not exist", remedy)
-    context = ssl.create_default_context(cafile=endpoint.ca)
-    if not endpoint.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if endpoint.cert and endpoint.key:
-        context.load_cert_chain(endpoint.cert, endpoint.key)
-    return context.wrap_socket(stream, server_hostname=endpoint.tls_hostname or address.hostname)
-
-
-def _port_is_a_number(host: str) -> bool:
-    try:
-        return urlsplit(host).port != -1
-    except ValueError:
-        return False
-
-
-def _open_ssh(endpoint: Endpoint, log: BinaryIO) -> socket.socket:
-    """The same bridge that the Docker CLI uses: `docker system dial-stdio` at the far end of an ssh session."""
-    address = urlsplit(endpoint.host)
-    ours, theirs = socket.socketpair()
-    command = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={endpoint.timeout}", "-T"]
-    command += ["-l", address.username] if address.username else []
-    command += ["-p", str(address.port)] if address.port else []
-    with theirs:
-        subprocess.Popen(
-            [*command, "--", address.hostname or "", "docker", "system", "dial-stdio"],
-            stdin=theirs.fileno(),
-            stdout=theirs.fileno(),
-            stderr=log.fileno(),
-        )
-    ours.settimeout(endpoint.timeout)
-    return ours
+        self.words = words
 
 
 class _Stream(http.client.HTTPConnection):
@@ -215,6 +99,11 @@ class Connection:
         body = json.dumps(document).encode()
         return self._request("POST", self._target(path, query), body, kind="application/json")
 
+    def act(self, path: str, /, *, patience: float = 0.0, **query: Any) -> None:
+        """POST without a body: start, stop and their like, which may take `patience` seconds longer than a request.
+        Raises as `get` does."""
+        self._request("POST", self._target(path, query), b"", patience=patience)
+
     def delete(self, path: str, /, **query: Any) -> Any:
         """DELETE `path`; the answer as JSON. Raises as `get` does."""
         return self._request("DELETE", self._target(path, query))
@@ -252,13 +141,14 @@ class Connection:
         raw: bool = False,
         kind: str = "application/x-tar",
         take: Callable[[BinaryIO], Any] | None = None,
+        patience: float = 0.0,
     ) -> Any:
-        fresh = getattr(self._local, "stream", None) is None
-        if fresh:
-            self._local.stream = self.stream()
-        stream: http.client.HTTPConnection = self._local.stream
+        stream, fresh = self._kept_stream()
         try:
-            sent = {"Content-Type": kind} if body is not None else {}
+            if stream.sock is None:
+                stream.connect()
+            stream.sock.settimeout(self.endpoint.timeout + patience)
+            sent = {"Content-Type": kind} if body else {}
             stream.request(method, target, body, headers={"Host": "docker", **sent})
             answer = stream.getresponse()
             if take is not None and answer.status < 400:
@@ -274,7 +164,7 @@ class Connection:
             # An engine that restarted has closed the streams kept open: a new one tells whether it is back.
             # What the engine may have done already is not asked for a second time.
             if method in ("GET", "PUT") and not fresh and not isinstance(error, TimeoutError):
-                return self._request(method, target, body, raw=raw, kind=kind, take=take)
+                return self._request(method, target, body, raw=raw, kind=kind, take=take, patience=patience)
             raise self.unreachable(error) from error
         if answer.status >= 400:
             raise EngineRefusedError(answer.status, f"{method} {target.partition('?')[0]}", words(said))
@@ -284,6 +174,18 @@ class Connection:
             return json.loads(said) if said else None
         except ValueError as error:
             raise self._no_engine() from error
+
+    def _kept_stream(self) -> tuple[http.client.HTTPConnection, bool]:
+        """This thread's stream, and whether it is a new one. One that the engine has closed meanwhile, or that holds
+        what nobody asked for, is not used again: a request that changes something could not be repeated on another."""
+        kept: http.client.HTTPConnection | None = getattr(self._local, "stream", None)
+        if kept is not None and kept.sock is not None and _readable(kept.sock):
+            kept.close()
+            kept = None
+        if kept is not None:
+            return kept, False
+        self._local.stream = made = self.stream()
+        return made, True
 
     def sdk(self) -> Any:
         """The Docker SDK's low-level client, made on first use."""
@@ -299,15 +201,10 @@ class Connection:
                 )
             return self._sdk
 
-    def load_sdk(self) -> None:
-        """Begins to load the SDK (a quarter of a second) beside what the caller does next. Raises if there is none."""
+    def need_sdk(self) -> None:
+        """Raises when the SDK is missing, without loading it."""
         if importlib.util.find_spec("docker") is None:
             raise _missing_sdk()
-        threading.Thread(target=self._load_quietly, daemon=True).start()
-
-    def _load_quietly(self) -> None:
-        with suppress(Exception):  # whoever uses it is told the same
-            self.sdk()
 
     def local_address(self) -> str:
         """The engine as a socket on this machine, for those who need one: Compose, and the SDK (which wants a library
@@ -368,6 +265,12 @@ class Connection:
             f"the connection to {host} failed: {_one_line(error)}{self._ssh_said()}",
             "Check that the engine runs and that address, TLS files and ssh login are right; then run this again",
         )
+
+
+def _readable(stream: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(stream, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _one_line(error: BaseException) -> str:

@@ -30,8 +30,8 @@ from .replace import Hands, best_effort, replace_all
 from .view_rules import Successor
 from .watch import FAILED, Watched, sample, until_stable, verdict
 
-# The engine starts containers one after the other internally; more requests at once only queue there.
-_AT_ONCE = 8
+# Enough to keep every core of the engine's host at work; beyond that they only hinder each other.
+_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Converger:
         ends = container is not None and may_complete(service, container)
         # A container that has already been restarted once when it is first seen has failed once since it was created.
         baseline = replace(first, restarts=0) if container_id in self._new else first
-        return Watched(container_id, name, service.name, baseline, time.monotonic(), ends)
+        return Watched(container_id, name, service.name, baseline, time.monotonic(), ends, first)
 
     def _discard(self, entry: ServicePlan) -> None:
         """Its dependency failed: what was created for it is of no use, what runs is left alone."""

@@ -1,7 +1,7 @@
 # Copyright: the shipshape.deploy founders
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Starts, stops, renames and removes containers through the Docker SDK, and says in words why one of these failed."""
+"""Starts, stops, renames and removes containers, and says in words why one of these failed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..report.finding import ShipshapeError, failure
-from .connection import Connection, with_short_ids
+from .connection import Connection, EngineRefusedError, with_short_ids
 from .look import Observed
 from .model import Project, Service, unescaped
 
-_ALREADY = 304  # the engine's answer to "start" and "stop" when there is nothing to do
 _GONE = 404
 # What the engine says to a renaming of a container that waits for its next start.
 _BETWEEN_RESTARTS = re.compile(r"sandbox \w+ not found")
@@ -34,13 +33,13 @@ class Lifecycle:
     def start(self, service: Service, container_id: str, name: str) -> None:
         """Starts a container and runs its post_start hooks, as Compose does."""
         with self._explained("start", name, service.name):
-            self._sdk.start(container_id)
+            self._connection.act(f"/containers/{container_id}/start")
             self._run_hooks(container_id, service.definition.get("post_start") or [])
 
     def restore(self, container: Observed, name: str) -> None:
         """Puts a retired container back: its name, and that it runs if it ran. What holds already is left alone."""
         with self._explained("restore", name, container.service):
-            now = self._sdk.inspect_container(container.id)
+            now = self._connection.get(f"/containers/{container.id}/json")
             if now["Name"].lstrip("/") != name:
                 self._rename(container.id, name)
         self.revive(container)
@@ -49,7 +48,7 @@ class Lifecycle:
         """Starts a container that ran, if it does not run any more, whatever its name is by now."""
         with self._explained("restore", container.name, container.service):
             if container.status in ("running", "restarting"):
-                self._sdk.start(container.id)
+                self._connection.act(f"/containers/{container.id}/start")
 
     def stop(self, container: Observed | None) -> None:
         """Stops a container, giving it the time that it asks for (stop_grace_period), after its pre_stop hooks."""
@@ -59,27 +58,29 @@ class Lifecycle:
         with self._explained("stop", container.name, container.service):
             if service is not None and container.status == "running":
                 self._run_hooks(container.id, service.definition.get("pre_stop") or [])
-            self._sdk.stop(container.id, timeout=container.stop_seconds)
+            self._stop(container.id, container.stop_seconds)
+
+    def _stop(self, container_id: str, seconds: int) -> None:
+        self._connection.act(f"/containers/{container_id}/stop", t=seconds, patience=seconds)
 
     def unpause(self, container: Observed) -> None:
         with self._explained("unpause", container.name, container.service):
-            self._sdk.unpause(container.id)
+            self._connection.act(f"/containers/{container.id}/unpause")
 
     def rename(self, container_id: str, name: str) -> None:
         with self._explained("rename", name, name):
             self._rename(container_id, name)
 
     def _rename(self, container_id: str, name: str) -> None:
-        from docker.errors import APIError
-
+        path = f"/containers/{container_id}/rename"
         try:
-            self._sdk.rename(container_id, name)
-        except APIError as error:
-            if not _BETWEEN_RESTARTS.search(str(error.explanation or error)):
+            self._connection.act(path, name=name)
+        except EngineRefusedError as refusal:
+            if not _BETWEEN_RESTARTS.search(refusal.words):
                 raise
             # It is in a crash loop and serves nobody; the engine lets it be renamed once it is at rest.
-            self._sdk.stop(container_id, timeout=1)
-            self._sdk.rename(container_id, name)
+            self._stop(container_id, 1)
+            self._connection.act(path, name=name)
 
     def remove(self, container: Observed | None, *, stop: bool = False, volumes: bool = False) -> None:
         """Removes a container; its anonymous volumes only with `volumes`, for a successor may use them."""
@@ -88,57 +89,61 @@ class Lifecycle:
         if stop:
             self.stop(container)
         with self._explained("remove", container.name, container.service):
-            self._sdk.remove_container(container.id, v=volumes, force=True)
+            self._connection.delete(f"/containers/{container.id}", v=volumes, force=True)
 
     def discard(self, container_id: str) -> None:
         """Removes a new container that is not to be used, running or not, with what it alone has mounted."""
         with self._explained("remove", container_id[:12], container_id[:12]):
-            self._sdk.remove_container(container_id, v=True, force=True)
-
-    @property
-    def _sdk(self) -> Any:
-        return self._connection.sdk()
+            self._connection.delete(f"/containers/{container_id}", v=True, force=True)
 
     def _run_hooks(self, container_id: str, hooks: Sequence[Mapping[str, Any]]) -> None:
         for hook in hooks:
             command = [unescaped(str(word)) for word in hook["command"]]
-            variables = (hook.get("environment") or {}).items()
-            environment = {key: unescaped(str(value)) for key, value in variables if value is not None}
-            created = self._sdk.exec_create(
-                container_id,
-                command,
-                user=hook.get("user", ""),
-                privileged=bool(hook.get("privileged")),
-                environment=environment,
-                workdir=hook.get("working_dir"),
-            )
-            output = self._sdk.exec_start(created["Id"])
-            code = self._sdk.exec_inspect(created["Id"])["ExitCode"]
+            code, output = self._ran(container_id, command, hook)
             if code:
                 said = output.decode("utf-8", "replace").strip().splitlines()
                 raise _HookFailedError(f"the hook {' '.join(command)!r} ended with exit code {code}", said)
 
-    @contextmanager
-    def _explained(self, doing: str, name: str, subject: str) -> Iterator[None]:
-        self._connection.sdk()  # says in words when the SDK is missing, which the imports below would not
+    def _ran(self, container_id: str, command: list[str], hook: Mapping[str, Any]) -> tuple[int, bytes]:
+        """Exit code and output of a hook, which the SDK tells apart from the stream's framing."""
+        client = self._connection.sdk()
         from docker.errors import APIError, DockerException
         from requests.exceptions import RequestException
 
+        variables = (hook.get("environment") or {}).items()
+        try:
+            created = client.exec_create(
+                container_id,
+                command,
+                user=hook.get("user", ""),
+                privileged=bool(hook.get("privileged")),
+                environment={key: unescaped(str(value)) for key, value in variables if value is not None},
+                workdir=hook.get("working_dir"),
+            )
+            output: bytes = client.exec_start(created["Id"])
+            return client.exec_inspect(created["Id"])["ExitCode"], output
+        except APIError as error:
+            status = error.response.status_code if error.response is not None else 0
+            raise EngineRefusedError(status, "exec", str(error.explanation or error)) from error
+        except (RequestException, DockerException) as error:
+            raise self._connection.unreachable(error) from error
+
+    @contextmanager
+    def _explained(self, doing: str, name: str, subject: str) -> Iterator[None]:
         try:
             yield
         except _HookFailedError as hook:
             remedy = "Mend the hook's command, then run this again"
             logs = {name: hook.said} if hook.said else None
             raise failure(subject, "hook-failed", f"container {name}: {hook}", remedy, logs) from hook
-        except APIError as error:
-            status = error.response.status_code if error.response is not None else 0
-            if status == _ALREADY or (status == _GONE and doing in ("stop", "remove")):
+        except EngineRefusedError as refusal:
+            if refusal.status == _GONE and doing in ("stop", "remove"):
                 return
-            raise refused(doing, name, subject, str(error.explanation or error)) from error
-        except (RequestException, DockerException, OSError) as error:
-            what = f"while asking it to {doing} container {name}, the engine did not answer: {type(error).__name__}"
+            raise refused(doing, name, subject, refusal.words) from refusal
+        except ShipshapeError as error:
+            what = f"while it was asked to {doing} container {name}, {error.findings[0].message}"
             remedy = "See that the engine runs, then run this again: it finishes what was begun"
-            raise failure(subject, "engine-unreachable", what, remedy) from error
+            raise failure(subject, error.findings[0].code, what, remedy) from error
 
 
 class _HookFailedError(Exception):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..report.finding import ShipshapeError
 from ..report.result import Report
@@ -25,6 +26,8 @@ from .view_rules import Successor, retired_name
 from .watch import Watched
 
 _AT_ONCE = 8
+T = TypeVar("T")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -89,22 +92,27 @@ def _replace(
     stop_first = service.update.order != "start-first"
     old = [step.container for step in steps if step.action == RECREATE]
     try:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            if stop_first:
-                list(pool.map(hands.life.stop, old))
-            for step in steps:
-                _hand_over(step, hands)
-            watched = [*others, *pool.map(lambda step: hands.start(service, step), steps)]
+        if stop_first:
+            _side_by_side(hands.life.stop, old)
+        for step in steps:
+            _hand_over(step, hands)
+        watched = [*others, *_side_by_side(lambda step: hands.start(service, step), steps)]
         started(watched)
         hands.until_stable(service, watched)
         if not stop_first:
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
-                list(pool.map(hands.life.stop, old))
+            _side_by_side(hands.life.stop, old)
     except BaseException:
         _put_back(service, steps, hands)
         raise
     for step in steps:
         hands.report.done(step.action, step.target, step.reason, time.monotonic() - begun)
+
+
+def _side_by_side(work: Callable[[T], V], items: Sequence[T]) -> list[V]:
+    if len(items) < 2:  # a thread of its own would want a connection of its own, too
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(_AT_ONCE) as hands:
+        return list(hands.map(work, items))
 
 
 def _hand_over(step: Step, hands: Hands) -> None:

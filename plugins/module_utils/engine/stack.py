@@ -216,7 +216,7 @@ class Stack:
         from .converge import Converger, Patience, tidy
         from .injection import Injector
 
-        self._connection.load_sdk()  # when it is missing that must be known before anything is touched
+        self._connection.need_sdk()  # when it is missing that must be known before anything is touched
         tidy(self._connection, now.plan, self._report)
         scene, injected = self._successors(now)
         injector = Injector(self._connection, now.project, self._compose.environment, injected)

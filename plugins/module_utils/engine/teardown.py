@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from ..report.finding import ShipshapeError, failure
 from ..report.result import Report
 from .aftermath import Traces
-from .connection import Connection
+from .connection import Connection, EngineRefusedError, path_segment
 from .lifecycle import Lifecycle, refused
 from .look import LABEL_DEPENDS_ON, LABEL_PROJECT, Observed, containers
 from .model import Project
 
 _AT_ONCE = 8
+_GONE = 404
 _ANONYMOUS = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -143,16 +144,13 @@ class Teardown:
         if self._check:
             self._report.planned("remove", f"{kind} {name}", reason)
             return
-        from docker.errors import APIError, NotFound
-
-        client = self._connection.sdk()
         try:
             with self._report.doing("remove", f"{kind} {name}", reason):
-                client.remove_network(name) if kind == "network" else client.remove_volume(name)
-        except NotFound:
-            return
-        except APIError as error:
-            said = str(error.explanation or error)
+                self._connection.delete(f"/{kind}s/{path_segment(name)}")
+        except EngineRefusedError as error:
+            said = error.words
+            if error.status == _GONE:
+                return
             if "active endpoints" in said or "in use" in said:
                 who = self._users(kind, name)
                 what = f"{kind} {name} is used by {who}, which does not belong to project {self._project.name}"

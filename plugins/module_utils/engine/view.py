@@ -17,12 +17,13 @@ import socket
 import socketserver
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
+from ..report.finding import ShipshapeError
 from .connection import Connection, words
 from .view_rules import Rule, Scene, Successor, UnexpectedCreationError, as_wanted, creation, rule, with_alias
 
@@ -37,6 +38,7 @@ _HOP_BY_HOP = frozenset(
 
 
 V = TypeVar("V", bound="View")
+Answer = tuple[int, list[tuple[str, str]], bytes]  # status, headers, body
 
 
 class View:
@@ -51,6 +53,17 @@ class View:
         self.scene = scene
         self.refused: list[str] = []
         self.injected: set[str] = set()
+        self._told: dict[str, Answer] = {}
+        self._asking = threading.Lock()
+
+    def lasting(self, method: str, path: str, ask: Callable[[str], http.client.HTTPResponse]) -> Answer:
+        """An answer that holds as long as this view: Compose looks at its image again for each container."""
+        with self._asking:
+            key = f"{method} {path}"
+            if key not in self._told:
+                answer = ask(path)
+                self._told[key] = (answer.status, answer.getheaders(), answer.read())
+            return self._told[key]
 
     def __enter__(self: V) -> V:
         _sweep()
@@ -62,7 +75,19 @@ class View:
         # 0.02 s: how long the end of the block may wait for the server to notice.
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
+        threading.Thread(target=self._prepare, daemon=True).start()
         return self
+
+    def _prepare(self) -> None:
+        """Compose begins with a question that takes the engine 0.1 s (it runs its helpers to ask for their versions);
+        by the time Compose has started the answer is here."""
+        with suppress(OSError, http.client.HTTPException, ShipshapeError), closing(self.connection.stream()) as stream:
+
+            def ask(path: str) -> http.client.HTTPResponse:
+                stream.request("GET", path, headers={"Host": "docker"})
+                return stream.getresponse()
+
+            self.lasting("GET", f"/v{self.connection.api_version}/info", ask)
 
     def __exit__(self, *exception: object) -> None:
         self._server.shutdown()
@@ -128,24 +153,7 @@ class Handler(BaseHTTPRequestHandler):
         path, _dummy, query = self.path.partition("?")
         what, subject = self._decide(path)
         try:
-            if what is Rule.FORWARD:
-                self._forward()
-            elif what is Rule.CREATE:
-                self._create(path, query)
-            elif what is Rule.LIST:
-                self._rewritten(self.view.scene.listed)
-            elif what is Rule.RESOURCES:
-                self._rewritten(as_wanted)
-            elif what is Rule.INSPECT:
-                self._inspect(subject)
-            elif what is Rule.CONNECT:
-                self._connect()
-            elif what is Rule.RESOURCE:
-                self._resource(subject)
-            elif what is Rule.INJECT:
-                self._inject(subject)
-            else:
-                self._refuse(f"{self.command} {path}")
+            self._deal_with(what, path, query, subject)
         except UnexpectedCreationError as unexpected:
             self._refuse(f"creation of {unexpected}")
         except (OSError, http.client.HTTPException) as error:
@@ -153,6 +161,21 @@ class Handler(BaseHTTPRequestHandler):
                 self.close_connection = True  # the head is out: breaking off is the only way to say that it failed
                 return
             self._answer(502, {"message": f"the engine did not answer: {error or type(error).__name__}"})
+
+    def _deal_with(self, what: Rule, path: str, query: str, subject: str) -> None:
+        work: dict[Rule, Callable[[], None]] = {
+            Rule.FORWARD: self._forward,
+            Rule.LASTING: lambda: self._respond(*self.view.lasting(self.command, self.path, self._ask)),
+            Rule.CREATE: lambda: self._create(path, query),
+            Rule.LIST: lambda: self._rewritten(self.view.scene.listed),
+            Rule.RESOURCES: lambda: self._rewritten(as_wanted),
+            Rule.INSPECT: lambda: self._inspect(subject),
+            Rule.CONNECT: self._connect,
+            Rule.RESOURCE: lambda: self._resource(subject),
+            Rule.INJECT: lambda: self._inject(subject),
+            Rule.REFUSE: lambda: self._refuse(f"{self.command} {path}"),
+        }
+        work[what]()
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = _serve  # noqa: N815  (the base class looks for these)
 
@@ -353,6 +376,9 @@ class Tunnel(View):
     @property
     def handler(self) -> type[Handler]:
         return _Through
+
+    def _prepare(self) -> None:
+        """Nothing: who will ask for what is not known."""
 
 
 class _Through(Handler):

@@ -45,6 +45,7 @@ class Rule(Enum):
     FORWARD = "forward"
     LIST = "list containers"
     INSPECT = "inspect a container"
+    LASTING = "what does not change meanwhile"
     CREATE = "create a container"
     CONNECT = "connect a network"
     INJECT = "write into a container"
@@ -60,6 +61,7 @@ _CONNECT = re.compile(r"^/networks/(?P<id>[^/]+)/connect$")
 # What creating may need beside the container itself.
 _RESOURCE = re.compile(r"^/(?P<kind>network|volume)s/create$")
 _RESOURCES = re.compile(r"^/(networks|volumes)(/[^/]+)?$")
+_LASTING = re.compile(r"^/(info|images/.+/json)$")
 _IMAGES = re.compile(r"^/(images/create|images/load|build|session|grpc|auth)$")
 
 
@@ -71,6 +73,8 @@ def rule(method: str, path: str) -> tuple[Rule, str]:
             return Rule.LIST, ""
         if _RESOURCES.match(path):
             return Rule.RESOURCES, ""
+        if _LASTING.match(path):
+            return Rule.LASTING, ""
         found = _INSPECT.match(path)
         return (Rule.INSPECT, found["id"]) if found else (Rule.FORWARD, "")
     if method == "POST":

@@ -115,6 +115,7 @@ class Watched:
     first: Sample
     since: float  # time.monotonic()
     may_complete: bool
+    seen: Sample | None = None  # the look that `first` was made from
 
 
 def until_stable(
@@ -129,6 +130,8 @@ def until_stable(
     Raises ShipshapeError for those that are not, at once for the first that fails, or when `timeout` seconds are over.
     Up to `restarts_allowed` restarts only begin a container's window anew."""
     entries = list(watched)
+    if window <= 0 and all(_stands(entry) for entry in entries):
+        return []  # nothing is to be watched, and what was seen right after the start is enough
     begun, pause = time.monotonic(), _FIRST_PAUSE
     while True:
         # All of them every time: one that was stable may have died while another was still starting.
@@ -150,6 +153,14 @@ def until_stable(
             raise failed(connection, entry.service, entry.id, entry.name, too_late, container)
         time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _stands(entry: Watched) -> bool:
+    """Whether the look that was had when it was started is enough to call it stable."""
+    now = entry.seen
+    if now is None or now.status != "running":
+        return False  # what has ended already is for the caller to know
+    return verdict(entry.first, now, 0.0, 0.0, False).outcome == STABLE
 
 
 def begun_anew(entry: Watched, now: Sample, at: float, allowed: int) -> Watched:

@@ -18,7 +18,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments 
     PROJECT_OPTIONS,
     PROJECT_RULES,
 )
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.connection import DEFAULT_HOST
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.endpoint import DEFAULT_HOST
 
 PLUGINS = "ansible_collections.shipshape.deploy.plugins"
 MODULES = sorted(

@@ -4,12 +4,11 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.connection import (
-    DEFAULT_HOST,
     Connection,
-    Endpoint,
     EngineRefusedError,
     path_segment,
 )
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.endpoint import DEFAULT_HOST, Endpoint
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 
 TLS = {"tls": True}

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.connection import EngineRefusedError
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.lifecycle import Lifecycle, refused
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.model import Project
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
@@ -110,17 +111,14 @@ class Engine:
     def __init__(self, words, times):
         self.words, self.times, self.asked = words, times, []
 
-    def sdk(self):
-        return self
-
-    def rename(self, container_id, name):
-        errors = pytest.importorskip("docker.errors")
-        self.asked.append(f"rename {name}")
-        if self.asked.count(f"rename {name}") <= self.times:
-            raise errors.APIError("500", explanation=self.words)
-
-    def stop(self, container_id, timeout):
-        self.asked.append("stop")
+    def act(self, path, *, patience=0.0, **query):
+        if path.endswith("/stop"):
+            self.asked.append("stop")
+            return
+        asked = f"rename {query['name']}"
+        self.asked.append(asked)
+        if self.asked.count(asked) <= self.times:
+            raise EngineRefusedError(500, f"POST {path}", self.words)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.connection import Endpoint, EngineRefusedError
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.connection import EngineRefusedError
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.endpoint import Endpoint
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import (
     containers,
     look,

@@ -26,6 +26,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.view_rules
 )
 
 FORWARD, LOOK, REFUSE = (Rule.FORWARD, ""), (Rule.RESOURCES, ""), (Rule.REFUSE, "")
+LASTING = (Rule.LASTING, "")
 
 
 @pytest.mark.parametrize("prefix", ["", "/v1.24", "/v1.44", "/v1.100"])
@@ -40,8 +41,8 @@ FORWARD, LOOK, REFUSE = (Rule.FORWARD, ""), (Rule.RESOURCES, ""), (Rule.REFUSE, 
         ("GET", "/_ping", FORWARD),
         ("HEAD", "/_ping", FORWARD),
         ("GET", "/version", FORWARD),
-        ("GET", "/info", FORWARD),
-        ("GET", "/images/studio/app:1/json", FORWARD),
+        ("GET", "/info", LASTING),
+        ("GET", "/images/studio/app:1/json", LASTING),
         ("GET", "/networks", LOOK),
         ("GET", "/networks/p_default", LOOK),
         ("GET", "/volumes", LOOK),
