@@ -172,4 +172,4 @@ def open_project(module: Any) -> tuple[Connection, Compose]:
             "Install Docker with its Compose plugin (role shipshape.deploy.engine does)",
         )
     source = Source.from_options(module.params)
-    return Connection(Endpoint.from_options(module.params)), Compose(run, docker, source, plugin())
+    return Connection(Endpoint.from_options(module.params)), Compose(run, docker, source, plugin(docker))

@@ -33,13 +33,23 @@ _PLUGINS = (
 Run = Callable[[Sequence[str], Mapping[str, str], "str | None", "str | None"], "tuple[int, str, str]"]
 
 
-def plugin() -> str | None:
-    """The Compose plugin that the Docker CLI would use; None when the CLI alone can tell."""
+def plugin(docker: str) -> str | None:
+    """The Compose plugin that the CLI at path `docker` would use; None when the CLI alone can tell."""
+    if not _is_program(docker):
+        return None  # somebody's wrapper, who has a reason for it
     own = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
     if "cliPluginsExtraDirs" in _text_of(os.path.join(own, "config.json")):
         return None
     places = (os.path.join(directory, "docker-compose") for directory in (os.path.join(own, "cli-plugins"), *_PLUGINS))
     return next((path for path in places if os.access(path, os.X_OK) and not os.path.isdir(path)), None)
+
+
+def _is_program(path: str) -> bool:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(4) == b"\x7fELF"
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)

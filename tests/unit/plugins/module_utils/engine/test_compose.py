@@ -5,7 +5,13 @@ import json
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.compose import DEFAULT_FILES, Compose, Source
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine import compose as compose_module
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.compose import (
+    DEFAULT_FILES,
+    Compose,
+    Source,
+    plugin,
+)
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 
 
@@ -209,3 +215,41 @@ def test_options():
 
 def test_compose_s_own_order_of_names():
     assert DEFAULT_FILES == ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+
+
+def plugin_of(tmp_path, monkeypatch, docker=b"\x7fELF", config=None, mode=0o755):
+    """What `plugin` finds for a CLI of these bytes, with one plugin in the user's own directory."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    own = tmp_path / "cli-plugins" / "docker-compose"
+    own.parent.mkdir()
+    own.write_bytes(b"\x7fELF")
+    own.chmod(mode)
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    cli = tmp_path / "docker"
+    cli.write_bytes(docker)
+    return plugin(str(cli)), str(own)
+
+
+def test_the_users_own_plugin_comes_first(tmp_path, monkeypatch):
+    found, own = plugin_of(tmp_path, monkeypatch, config='{"auths": {}}')
+    assert found == own
+
+
+def test_a_plugin_that_cannot_be_run_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(compose_module, "_PLUGINS", ())
+    monkeypatch.setattr(compose_module.os, "access", lambda path, mode: False)
+    assert plugin_of(tmp_path, monkeypatch)[0] is None
+
+
+@pytest.mark.parametrize(
+    "given", [{"docker": b"#!/bin/sh\nexec /usr/bin/docker"}, {"config": '{"cliPluginsExtraDirs": ["/opt"]}'}]
+)
+def test_a_wrapper_and_directories_of_the_users_are_left_to_the_cli(tmp_path, monkeypatch, given):
+    assert plugin_of(tmp_path, monkeypatch, **given)[0] is None
+
+
+def test_the_plugin_is_called_by_itself():
+    run = Recorded(out="2.26.1")
+    Compose(run, "/usr/bin/docker", Source(directory="/srv/p"), "/x/docker-compose").version()
+    assert run.argv == ["/x/docker-compose", "version", "--short"]
