@@ -18,9 +18,6 @@ import pytest
 from tests.support.engine import BUSYBOX, Engine, Project
 from tests.support.stacks import Drift, Stack, check, codes, job, kinds, service, told
 
-# Until it has been seen green on a quiet machine (`pytest -m long`).
-pytestmark = pytest.mark.long
-
 
 @pytest.fixture
 def stack(project: Project) -> Stack:

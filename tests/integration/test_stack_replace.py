@@ -16,9 +16,6 @@ from tests.support.events import Events
 from tests.support.stacks import Stack, check, codes, job, kinds, service
 from tests.support.transports import free_port
 
-# Until it has been seen green on a quiet machine (`pytest -m long`).
-pytestmark = pytest.mark.long
-
 
 @pytest.fixture
 def stack(project: Project) -> Stack:
