@@ -26,6 +26,8 @@ def masked(parsed: Parsed) -> str:
     url = parsed.url
     if url is None:
         return MASK
+    if parsed.doubtful:
+        return f"{url.scheme}://{MASK}"
     userinfo = quote(url.user, safe="", errors="surrogateescape")
     if url.password is not None:
         userinfo += f":{MASK}"
@@ -44,7 +46,7 @@ def secrets_in(parsed: Parsed) -> set[str]:
         return {parsed.text}
     start, end = parsed.password_span
     found = {parsed.text[start:end], parsed.url.password or ""}
-    if parsed.fatal:
+    if parsed.fatal or parsed.doubtful:
         found.add(parsed.text)  # what looks like something else may be part of the password
     found |= {value for name, value in parsed.url.params if name in ("password", "sslpassword", "passwd")}
     if parsed.url.family == REDIS and parsed.url.password is None:

@@ -103,6 +103,12 @@ class Parsed:
     def fatal(self) -> bool:
         return self.url is None or any(flaw.fatal for flaw in self.flaws)
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether an @ stands behind the one that ends user and password as we read them: they may reach that far."""
+        own = self.password_span != (0, 0) or (self.url is not None and self.url.user != "")
+        return self.text[self.password_span[1] :].count("@") > int(own)
+
 
 def looks_like_one(name: str, value: str) -> bool:
     """Whether variable `name` with `value` is a database's connection URL, be it a broken one."""
@@ -305,7 +311,8 @@ class _Reader:
             if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
                 extra = ": a password with an unescaped @ or / does that" if self._span == (0, 0) else ""
                 self._flaw(found.start(2), f"has a port that is not a number from 1 to 65535{extra}", "Correct it")
-            hosts.append(self._decoded(found.start(1), found.end(1), "host").strip("[]"))
+            brackets = int(found[1].startswith("["))  # an IPv6 address
+            hosts.append(self._decoded(found.start(1) + brackets, found.end(1) - brackets, "host"))
             ports.append(port)
             self._at = found.end()
             if self._text[self._at : self._at + 1] != "," or self._at >= self._end:
