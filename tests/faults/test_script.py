@@ -134,6 +134,8 @@ def killed_at_each_call(work, prepare, log: Path, step: int = 1):
             continue  # the first is the wait for the start
         prepare()
         code = traced(work, log, f"{name}:signal=KILL:when={counts[name]}")
+        if code == 0 and name == "wait4":
+            continue  # whoever waits for a validator is interrupted, or not, by how the processes happen to end
         assert code == -signal.SIGKILL, f"{name} {counts[name]}: exit code {code}"
         yield f"{name} {counts[name]} (call {position} of {len(calls)})"
 

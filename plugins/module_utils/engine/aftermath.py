@@ -37,6 +37,6 @@ class Traces:
 def _differs(before: Observed, now: Observed) -> bool:
     if before.name != now.name:
         return True
-    if now.restart_count > before.restart_count:
-        return False  # it was the engine that has started it again
+    if now.restart_count > 0 and now.restart_count >= before.restart_count:
+        return False  # it is the engine that starts it again and again: whoever else does begins the count anew
     return (before.status, before.state.get("StartedAt")) != (now.status, now.state.get("StartedAt"))

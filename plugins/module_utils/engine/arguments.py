@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -155,14 +156,6 @@ def open_stack(module: Any, report: Report) -> Stack:
 def open_project(module: Any) -> tuple[Connection, Compose]:
     """The engine and the Compose project that `module`'s options speak of."""
 
-    def run(
-        argv: Sequence[str], environment: Mapping[str, str], directory: str | None, stdin: str | None
-    ) -> tuple[int, str, str]:
-        result: tuple[int, str, str] = module.run_command(
-            list(argv), environ_update=dict(environment), cwd=directory, data=stdin
-        )
-        return result
-
     docker = module.get_bin_path("docker")
     if docker is None:
         raise failure(
@@ -172,4 +165,26 @@ def open_project(module: Any) -> tuple[Connection, Compose]:
             "Install Docker with its Compose plugin (role shipshape.deploy.engine does)",
         )
     source = Source.from_options(module.params)
-    return Connection(Endpoint.from_options(module.params)), Compose(run, docker, source, plugin(docker))
+    return Connection(Endpoint.from_options(module.params)), Compose(_run, docker, source, plugin(docker))
+
+
+def _run(
+    argv: Sequence[str], environment: Mapping[str, str], directory: str | None, stdin: str | None
+) -> tuple[int, str, str]:
+    """Not AnsibleModule.run_command, which fails when a command ends before it has taken all of its input: Compose may,
+    for it seldom asks anything."""
+    try:
+        done = subprocess.run(
+            list(argv),
+            env={**os.environ, **environment},
+            cwd=directory,
+            input=stdin or "",
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            check=False,
+        )
+    except OSError as error:
+        what = f"{argv[0]} cannot be run: {error.strerror or error}"
+        raise failure("engine", "docker-cli-missing", what, "Mend or reinstall Docker's command line") from error
+    return done.returncode, done.stdout, done.stderr

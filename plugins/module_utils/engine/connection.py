@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
@@ -67,6 +68,7 @@ class Connection:
     _sdk: Any = field(default=None, repr=False)
     _tunnel: Any = field(default=None, repr=False)
     _version: str | None = None
+    _loading: threading.Thread | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self._ssh_log = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the connection)
@@ -200,6 +202,16 @@ class Connection:
                     base_url=self.local_address(), version=self.api_version, timeout=self.endpoint.timeout
                 )
             return self._sdk
+
+    def load_sdk(self) -> None:
+        """Begins to load the SDK (a quarter of a second) beside what the caller does next."""
+        if self._loading is None:
+            self._loading = threading.Thread(target=self._load_quietly, daemon=True)
+            self._loading.start()
+
+    def _load_quietly(self) -> None:
+        with suppress(Exception):  # whoever uses it is told the same
+            self.sdk()
 
     def need_sdk(self) -> None:
         """Raises when the SDK is missing, without loading it."""

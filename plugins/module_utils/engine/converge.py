@@ -150,6 +150,8 @@ class Converger:
 
     def _until_stable(self, service: Service, watched: Sequence[Watched]) -> None:
         window = self._patience.stability if service.update.monitor is None else service.update.monitor
+        if window > 0:
+            self._connection.load_sdk()  # there is time now; when something fails its logs are wanted at once
         patience = self._patience
         ended = until_stable(self._connection, watched, window, patience.wait_timeout, patience.restarts_allowed)
         for container in ended:
