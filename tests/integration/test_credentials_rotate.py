@@ -14,9 +14,6 @@ from tests.support.databases import Rotating, client, provide_postgres, server
 from tests.support.engine import Engine, Project
 from tests.support.stacks import Stack
 
-# Part C, not seen green on a quiet machine yet: `make faults` runs it.
-pytestmark = pytest.mark.long
-
 OLD, NEW, THIRD = "Old-pa55word", "N3w/p@ss:w#rd'$ö", "Third-pa55word"
 ENV = """# Written by hand, and to stay so.
 export LOG_LEVEL=info   # as loud as need be

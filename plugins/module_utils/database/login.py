@@ -24,6 +24,9 @@ _LIBRARIES = {POSTGRESQL: "psycopg", REDIS: "redis", MYSQL: "pymysql"}
 _PACKAGES = {"psycopg": "psycopg[binary]", "redis": "redis", "pymysql": "PyMySQL"}
 # SQLSTATEs: 28xxx is authorization, 42501 a database that this role may not connect to, 3D000 one that is not there.
 _SQLSTATE = re.compile(rb'\bC "([0-9A-Z]{5})"')
+_REDIS_CODES = frozenset({"NOAUTH", "WRONGPASS", "NOPERM", "DENIED", "ERR"})
+# MySQL's client error for TLS that could not be begun: a server without it.
+_NO_TLS = 2026
 _SSL_MODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
 
 
@@ -189,6 +192,7 @@ def _redis(url: Url, ip: str) -> Login:
         db=int(url.database or 0),
         username=url.user or None,
         password=url.password,
+        protocol=2,  # with the newer one a server says less clearly why it lets nobody in
         socket_timeout=TIMEOUT,
         socket_connect_timeout=TIMEOUT,
         retry=Retry(NoBackoff(), 0),
@@ -217,12 +221,18 @@ def _redis_said(error: Exception, code: str) -> tuple[str, str]:
     """Code and words of a refusal. redis-py takes some codes off the message."""
     words = _one_line(str(error))
     first, _dummy, rest = words.partition(" ")
-    if first.isupper() and first.isalpha():
+    if first in _REDIS_CODES:
         return first, rest
     return ("NOAUTH" if "required" in words.lower() else code), words
 
 
 def _mysql(url: Url, ip: str) -> Login:
+    """With TLS, because without it MySQL 8 takes a password only under its own public key; else without."""
+    said = _mysql_login(url, ip, {"ssl": {"check_hostname": False, "verify_mode": "none"}})
+    return _mysql_login(url, ip, {"ssl_disabled": True}) if said.code == str(_NO_TLS) else said
+
+
+def _mysql_login(url: Url, ip: str, tls: dict[str, Any]) -> Login:
     import pymysql
 
     try:
@@ -234,8 +244,7 @@ def _mysql(url: Url, ip: str) -> Login:
             database=url.database or None,
             connect_timeout=TIMEOUT,
             read_timeout=TIMEOUT,
-            # Where the server can do TLS: without it MySQL 8 takes a password only under its own public key.
-            ssl={"check_hostname": False, "verify_mode": "none"},
+            **tls,
         ).close()
     except pymysql.err.OperationalError as error:
         code = int(error.args[0]) if error.args and isinstance(error.args[0], int) else 0

@@ -50,6 +50,7 @@ class Stack:
         self._report = report
         self._images = Images(connection, compose, report)
         self._before: Traces | None = None  # what was there when we came
+        self._foretelling = False
         report.values.update({"services": {}, "drift": []})
 
     # -- state: present ---------------------------------------------------------------------------------------------
@@ -69,6 +70,7 @@ class Stack:
 
     def foretell(self, project: Project, order: Order) -> None:
         """What it would take to bring about `project`, whose files are not written yet."""
+        self._foretelling = True
         self._converge(project, replace(order, check=True))
 
     def _converge(self, project: Project, order: Order) -> None:
@@ -190,6 +192,8 @@ class Stack:
             at for at in seen.containers if at.applied is None and at.labels.get(LABEL_HASH) != found.get(at.service)
         ]
         asked = sorted({at.service for at in doubtful} & set(project.services))
+        if self._foretelling:
+            return found  # Compose itself would read the files as they still are
         return {**found, **self._recorded(asked, doubtful)} if asked else found
 
     def _recorded(self, services: Sequence[str], containers: Sequence[Observed]) -> dict[str, str]:
