@@ -19,6 +19,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.files.manifest im
 from ansible_collections.shipshape.deploy.plugins.module_utils.files.tree_diff import LARGEST, SOURCE, as_text
 from ansible_collections.shipshape.deploy.plugins.module_utils.files.tree_source import Source, pack_archive, read
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError, failure
+from ansible_collections.shipshape.deploy.plugins.module_utils.report.masking import masked_sides
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
 from ansible_collections.shipshape.deploy.plugins.modules.tree import ARGUMENTS
 
@@ -146,6 +147,8 @@ class ActionModule(ActionBase):
                 continue
             with open(source.locations[entry.path], "rb") as stream:
                 part["after"] = as_text(stream.read())
+        for part in diff if isinstance(diff, list) else ():
+            part["before"], part["after"] = masked_sides(part["before"], part["after"])
 
 
 def _env_files(value: Mapping[Any, Any]) -> dict[str, Mapping[str, object]]:

@@ -79,7 +79,7 @@ class Site:
         quick = {"stability": 0.5, "wait_timeout": 60}
         login = {"registry": "127.0.0.1:9", "username": "deploy", "password": SECRETS["registry"]}
         rendered = {"RENDERED_PASSWORD": SECRETS["rendered"], "SHELL_TOKEN": SECRETS["token"]}
-        script = f"#!/bin/sh\n# {SECRETS['script']}\nexit 0\n"
+        script = f"#!/bin/sh\nPGPASSWORD='{SECRETS['script']}'\nexit 0\n"
         inline = {"services": {"one": client(environment={"INLINE_PASSWORD": SECRETS["inline"]})}}
         asked = {
             "tree": {"src": str(self.src), "dest": str(self.dest), "env_files": {".env.production": rendered}},

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..report.finding import CRITICAL, INFO, WARNING, Finding
+from ..report.masking import masked_sides
 from .attributes import Attributes
 from .script_text import Facts, Shebang, parse_shebang
 
@@ -168,12 +169,8 @@ def _without_interpreter(script: Script) -> Finding:
 def difference(step: Step, before: bytes | None, after: bytes | None) -> dict[str, str]:
     """The change of content, as `--diff` shows it. None: not there before / not at hand."""
     dest = step.script.dest
-    return {
-        "before_header": dest,
-        "after_header": dest,
-        "before": "" if step.kind == CREATE else _shown(before),
-        "after": _shown(after),
-    }
+    old, new = masked_sides("" if step.kind == CREATE else _shown(before), _shown(after))
+    return {"before_header": dest, "after_header": dest, "before": old, "after": new}
 
 
 def _shown(content: bytes | None) -> str:

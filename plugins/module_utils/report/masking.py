@@ -67,6 +67,10 @@ CONTRACT = frozenset(
         "module_args",
     ]
 )
+# A name and what gives it a value, as in env files, YAML, JSON and shell scripts.
+_ASSIGNED = re.compile(r"(?<![\w.-])(?<!\$\{)(?P<name>[A-Za-z_][\w.-]*)[\"']?\s*[:=]\s*(?=\S)")
+# What stands for a value that is elsewhere, or is hidden already.
+_NO_VALUE = re.compile(r"[\"']?(\$[{(A-Za-z_]|<[a-z ]+>\s*$|\*{3})")
 # Words that a variable with a secret's name may hold, and that hide nothing.
 _HARMLESS = frozenset({"true", "false", "none", "null", "yes", "no", "on", "off"})
 
@@ -98,6 +102,27 @@ def _url_passwords(text: str) -> Iterator[str]:
             if end == 1 or not re.search(r"[/?#,]", candidate):
                 yield candidate
                 yield unquote(candidate)
+
+
+def masked_sides(before: str, after: str) -> tuple[str, str]:
+    """Two sides of a diff of files, without the values of what bears a secret's name and the passwords in URLs; that
+    one changes still shows."""
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    same = {*old} & {*new}
+
+    def masked(line: str, word: str) -> str:
+        return masked_line(line, MASK if line in same else word)
+
+    return "".join(masked(line, "<old value>") for line in old), "".join(masked(line, "<new value>") for line in new)
+
+
+def masked_line(line: str, word: str) -> str:
+    """`line` with `word` in the place of a secret's value."""
+    text = line.rstrip("\r\n")
+    for found in _ASSIGNED.finditer(text):
+        if names_a_secret(found["name"]) and not _NO_VALUE.match(text, found.end()):
+            return text[: found.end()] + word + line[len(text) :]
+    return _URL_PASSWORD.sub(rf"\g<head>{word}", text) + line[len(text) :]
 
 
 def forms(secret: str) -> set[str]:

@@ -9,7 +9,14 @@ from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.report.masking import MASK, Masker, forms, secret_values
+from ansible_collections.shipshape.deploy.plugins.module_utils.report.masking import (
+    MASK,
+    Masker,
+    forms,
+    masked_line,
+    masked_sides,
+    secret_values,
+)
 
 SECRETS = [
     "correct-horse-battery",
@@ -206,3 +213,31 @@ def test_a_password_with_a_raw_at_sign_is_known_whole():
 def test_forms_are_never_shorter_than_a_secret():
     for secret in [*SECRETS, "abcd", "abc", html.escape("<>&")]:
         assert all(len(form) >= 4 for form in forms(secret))
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("      POSTGRES_PASSWORD: s3cret word", "      POSTGRES_PASSWORD: ***"),
+        ('  "api_key": "s3cret",', '  "api_key": ***'),
+        ("export PGPASSWORD='s3cret'", "export PGPASSWORD=***"),
+        ("    content: password = s3cret", "    content: password = ***"),
+        ("environment: {A: 1, DB_PASSWORD: s3cret}", "environment: {A: 1, DB_PASSWORD: ***"),
+        ("  DATABASE_URL: postgresql://app:s3cret@db/app", "  DATABASE_URL: postgresql://app:***@db/app"),
+        ("  PASSWORD: ${DB_PASSWORD:?}", "  PASSWORD: ${DB_PASSWORD:?}"),
+        ('TOKEN="$(cat /run/secrets/token)"', 'TOKEN="$(cat /run/secrets/token)"'),
+        ("DB_PASSWORD=<unchanged>", "DB_PASSWORD=<unchanged>"),
+        ("secrets:", "secrets:"),
+        ("LOG_LEVEL=info", "LOG_LEVEL=info"),
+    ],
+)
+def test_lines_of_files(line, shown):
+    assert masked_line(f"{line}\r\n", MASK) == f"{shown}\r\n"
+
+
+def test_a_secret_that_changes_in_a_file_shows_as_changed():
+    before, after = "A=1\nTOKEN=one1\nKEEP_SECRET=same\n", "A=2\nTOKEN=two2\nKEEP_SECRET=same\n"
+    assert masked_sides(before, after) == (
+        "A=1\nTOKEN=<old value>\nKEEP_SECRET=***\n",
+        "A=2\nTOKEN=<new value>\nKEEP_SECRET=***\n",
+    )
