@@ -52,7 +52,8 @@ def test_stopping(stack: Stack, way: str) -> None:
     for name, (_keys, signal, code, seconds) in ENDS.items():
         asked, ended = events.one("kill", old[name]), events.one("die", old[name])
         assert (asked.signal, ended.code) == (signal, code), name
-        assert seconds <= ended.at - asked.at + 0.05 < seconds + 3, f"{name}: {ended.at - asked.at:.1f} s"
+        # Below the ten seconds that the engine gives by itself, with room for a machine that is busy.
+        assert seconds <= ended.at - asked.at + 0.05 < seconds + 8, f"{name}: {ended.at - asked.at:.1f} s"
 
 
 # -- found dead, or never there (R103, R104) --------------------------------------------------------------------------

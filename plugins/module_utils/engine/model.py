@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..report.masking import secret_values
+from ..report.masking import assigned_secrets, secret_values
 
 STARTED = "service_started"
 HEALTHY = "service_healthy"
@@ -267,6 +267,8 @@ def secrets_of(project: Project) -> set[str]:
     """
     found = set(_secrets_in(project.document))
     found |= {str(entry["content"]) for entry in project.secrets.values() if entry.get("content")}
+    for entry in project.configs.values():
+        found |= set(assigned_secrets(str(entry.get("content") or "")))
     # Compose writes a literal dollar as two, and both forms turn up in what it prints.
     return (found | {unescaped(value) for value in found}) - _public_words(project)
 

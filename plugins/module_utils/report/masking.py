@@ -125,6 +125,19 @@ def masked_line(line: str, word: str) -> str:
     return _URL_PASSWORD.sub(rf"\g<head>{word}", text) + line[len(text) :]
 
 
+def assigned_secrets(text: str) -> Iterator[str]:
+    """The values that `text`, a configuration file, gives to names of secrets, and the passwords in its URLs."""
+    for line in text.splitlines():
+        for found in _ASSIGNED.finditer(line):
+            value = line[found.end() :].strip().rstrip(",;").strip()
+            if not names_a_secret(found["name"]) or _NO_VALUE.match(value) or value.lower() in _HARMLESS:
+                continue
+            yield value
+            if value[0] in "\"'" and value.endswith(value[0]):
+                yield value[1:-1]
+        yield from _url_passwords(line)
+
+
 def forms(secret: str) -> set[str]:
     """Every spelling of `secret` that gives it away: raw, URL-encoded, base64 (at each alignment), JSON-escaped."""
     raw = secret.encode("utf-8", "surrogateescape")

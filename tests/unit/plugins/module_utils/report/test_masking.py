@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.masking import (
     MASK,
     Masker,
+    assigned_secrets,
     forms,
     masked_line,
     masked_sides,
@@ -241,3 +242,17 @@ def test_a_secret_that_changes_in_a_file_shows_as_changed():
         "A=1\nTOKEN=<old value>\nKEEP_SECRET=***\n",
         "A=2\nTOKEN=<new value>\nKEEP_SECRET=***\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "secrets"),
+    [
+        ("password = one two # three", {"one two # three"}),
+        ("a: 1\nDB_PASSWORD='s3cret'\n", {"'s3cret'", "s3cret"}),
+        ('{"user": "app", "api_key": "s3cret",\n', {'"s3cret"', "s3cret"}),
+        ("url = postgres://app:s3cret@db/app", {"s3cret"}),
+        ("password = ${DB_PASSWORD}\nsecret: true\ntoken:\n", set()),
+    ],
+)
+def test_what_a_configuration_file_gives_to_names_of_secrets(text, secrets):
+    assert set(assigned_secrets(text)) == secrets
