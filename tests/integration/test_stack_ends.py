@@ -44,11 +44,12 @@ def test_stopping(stack: Stack, way: str) -> None:
         stack.write({**changed, "reader": service(volumes=["data:/data"])}, **top)
     with Events(stack) as events:
         if way == "recreate":
-            stack.deploy()
+            result = stack.deploy()
             said = stack.shell("reader", "cat /data/polite /data/other")
             assert said == "asked to stop\n" * 2
         else:
-            stack.deploy(state=way)
+            result = stack.deploy(state=way)
+    assert [at["subject"] for at in result["findings"] if at["code"] == "container-killed"] == ["deaf"]
     for name, (_keys, signal, code, seconds) in ENDS.items():
         asked, ended = events.one("kill", old[name]), events.one("die", old[name])
         assert (asked.signal, ended.code) == (signal, code), name

@@ -76,7 +76,7 @@ class Converger:
         self._patience = patience
         self._report = report
         self._injector = injector
-        self._life = Lifecycle(connection, plan.project)
+        self._life = Lifecycle(connection, plan.project, report)
         self._successors = {entry.place.name: entry for entry in successors}
         self._new = frozenset(entry.id for entry in successors)
         self._touched = frozenset(entry.service.name for entry in plan.services if entry.steps)
@@ -282,7 +282,7 @@ class Converger:
 
 def tidy(connection: Connection, plan: Plan, report: Report) -> None:
     """What an interrupted run left is put right before anything new is begun."""
-    life = Lifecycle(connection, plan.project)
+    life = Lifecycle(connection, plan.project, report)
     for step in plan.tidy:
         with report.doing(step.action, step.target, step.reason):
             if step.action == RENAME:

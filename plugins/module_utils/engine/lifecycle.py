@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ..report.finding import ShipshapeError, failure
+from ..report.finding import WARNING, Finding, ShipshapeError, failure
+from ..report.result import Report
 from .connection import Connection, EngineRefusedError, with_short_ids
 from .look import Observed
 from .model import Project, Service, unescaped
 
 _GONE = 404
+_KILLED = 137  # 128 + SIGKILL
 # What the engine says to a renaming of a container that waits for its next start.
 _BETWEEN_RESTARTS = re.compile(r"sandbox \w+ not found")
 _PORT = re.compile(r"(?:port is already allocated|address already in use)")
@@ -26,9 +29,10 @@ _MISSING_BINARY = re.compile(r"exec: \\?\"(?P<path>[^\"\\]+)\\?\": (?:stat [^:]+
 class Lifecycle:
     """What can be done to one project's containers. Every method raises ShipshapeError."""
 
-    def __init__(self, connection: Connection, project: Project) -> None:
+    def __init__(self, connection: Connection, project: Project, report: Report) -> None:
         self._connection = connection
         self._services = project.services
+        self._report = report
 
     def start(self, service: Service, container_id: str, name: str) -> None:
         """Starts a container and runs its post_start hooks, as Compose does."""
@@ -58,7 +62,21 @@ class Lifecycle:
         with self._explained("stop", container.name, container.service):
             if service is not None and container.status == "running":
                 self._run_hooks(container.id, service.definition.get("pre_stop") or [])
+            began = time.monotonic()
             self._stop(container.id, container.stop_seconds)
+            if 0 < container.stop_seconds <= time.monotonic() - began:
+                self._tell_if_killed(container)
+
+    def _tell_if_killed(self, container: Observed) -> None:
+        """Its time was over: whether it ended in the last moment or was killed, only its exit code tells."""
+        state = self._connection.get(f"/containers/{container.id}/json")["State"]
+        if state["ExitCode"] == _KILLED and not state["Running"]:
+            what = f"container {container.name} did not end within {container.stop_seconds} s and was killed"
+            how = (
+                "Let PID 1 be the server itself (`exec` in the entrypoint, or `init: true`) and end on SIGTERM; or set "
+                "stop_signal or a longer stop_grace_period"
+            )
+            self._report.add(Finding(WARNING, container.service, "container-killed", what, how))
 
     def _stop(self, container_id: str, seconds: int) -> None:
         self._connection.act(f"/containers/{container_id}/stop", t=seconds, patience=seconds)

@@ -282,7 +282,7 @@ class Stack:
         from .lifecycle import Lifecycle
         from .replace import best_effort
 
-        life = Lifecycle(self._connection, Project("", {}))
+        life = Lifecycle(self._connection, Project("", {}), self._report)
         for container_id in created:
             with best_effort(self._report):
                 life.discard(container_id)

@@ -66,7 +66,7 @@ class Teardown:
         self._project = project
         self._report = report
         self._check = check
-        self._life = Lifecycle(connection, project)
+        self._life = Lifecycle(connection, project, report)
 
     def stopped(self, services: Iterable[str]) -> None:
         """Nothing of the project runs any more; everything is still there."""

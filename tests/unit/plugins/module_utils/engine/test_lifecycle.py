@@ -7,6 +7,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.connection
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.lifecycle import Lifecycle, refused
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.model import Project
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
+from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
 
 RUNC = (
     "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
@@ -131,11 +132,11 @@ class Engine:
 )
 def test_renaming(words, times, asked):
     engine = Engine(words, times)
-    Lifecycle(engine, Project("p", {})).rename("id", "n")
+    Lifecycle(engine, Project("p", {}), Report()).rename("id", "n")
     assert engine.asked == asked
 
 
 @pytest.mark.parametrize("words", ["sandbox 003fa908c2d4 not found", 'the name "/n" is already in use'])
 def test_a_refused_renaming_is_told(words):
     with pytest.raises(ShipshapeError, match="could not rename container n"):
-        Lifecycle(Engine(words, 9), Project("p", {})).rename("id", "n")
+        Lifecycle(Engine(words, 9), Project("p", {}), Report()).rename("id", "n")
