@@ -25,17 +25,16 @@ _URL_PASSWORD = re.compile(r"(?P<head>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@]*:)(?P
 _URL_HEAD = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@]*:")
 _PORT = re.compile(r"\d+[/?#]")
 # The names of what we return: a password that happens to be one of them must not change the result's shape.
-CONTRACT = frozenset(
-    (
-        "action actions added address after api_version backup_dir backup_file before bind_mounts changed checksum code "
-        "compared compose compose_version container containers credentials dest diff digest drift engine exit_code failed "
-        "field file files findings fingerprint found gid group health id image image_id images invocation kind layers "
-        "lines login logs message mode module_args msg name outcome owner path platform platforms rc reason remedy "
-        "removed restarts run scripts seconds server service services severity size source sources src stale started_at "
-        "state stderr stdout storage_driver subject target time uid value variable verdict verdicts version versions "
-        "wanted where words"
-    ).split()
-)
+_KEYS = """
+    action actions added address after api_version backup_dir backup_file before bind_mounts changed checksum code
+    compared compose compose_version container containers credentials dest diff digest drift engine exit_code failed
+    field file files findings fingerprint found gid group health id image image_id images invocation kind layers
+    lines login logs message mode module_args msg name outcome owner path platform platforms rc reason remedy
+    removed restarts run scripts seconds server service services severity size source sources src stale started_at
+    state stderr stdout storage_driver subject target time uid value variable verdict verdicts version versions
+    wanted where words
+"""
+CONTRACT = frozenset(_KEYS.split())
 # A name and what gives it a value, as in env files, YAML, JSON and shell scripts.
 _ASSIGNED = re.compile(r"(?<![\w.-])(?<!\$\{)(?P<name>[A-Za-z_][\w.-]*)[\"']?\s*[:=]\s*(?=\S)")
 # What stands for a value that is elsewhere, or is hidden already.
