@@ -18,6 +18,9 @@ attributes:
     description: Target OS/families that can be operated against.
     support: full
     platforms: posix
+seealso:
+  - ref: ansible_collections.shipshape.deploy.docsite.findings
+    description: What each code in RV(findings) means, and what to do next.
 """
 
     INFO_MODULE = r"""

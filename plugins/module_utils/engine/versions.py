@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import calendar
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,8 @@ from .look import Observed
 _SEARCHED = 4 << 20
 _PATIENCE = 5.0
 _HEADER = 8
+_HEAD_START = 200_000_000
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?")
 
 _LOOK = "See that the line is in the source, then build the image and replace the container (module stack)"
 
@@ -137,17 +140,32 @@ def read_log(connection: Connection, container: Observed, marker: re.Pattern[str
 
     try:
         said: Said = connection.read(
-            f"/containers/{container.id}/logs", take, stdout="1", stderr="1", since=_moment(container)
+            f"/containers/{container.id}/logs", take, stdout="1", stderr="1", since=since_last_start(container.state)
         )
     except EngineRefusedError as refused:
         return Said(problem=refused.findings[0].message)
     return said
 
 
-def _moment(container: Observed) -> str:
-    """The last start as the engine takes it: seconds and nanoseconds."""
-    fraction = re.search(r"\.(\d+)", str(container.state.get("StartedAt", "")))
-    return f"{int(container.started)}.{(fraction[1] if fraction else '0'):0<9}"
+def since_last_start(state: Mapping[str, Any]) -> str:
+    """From when on the lines of a log are of the last start, as the engine takes it: seconds and nanoseconds. Pure.
+
+    The engine writes StartedAt down when the process runs already and has perhaps said its first line. Halfway from the
+    end of the run before it is late enough for the old one's last words and early enough for the new one's first."""
+    ended, started = _nanoseconds(state.get("FinishedAt")), _nanoseconds(state.get("StartedAt"))
+    if ended <= 0:
+        return "0"
+    moment = (ended + started) // 2 if ended < started else started - _HEAD_START
+    return f"{moment // 10**9}.{moment % 10**9:09}"
+
+
+def _nanoseconds(timestamp: object) -> int:
+    """Since the epoch; what has never happened lies long before it."""
+    found = _TIMESTAMP.match(str(timestamp or ""))
+    if not found:
+        return 0
+    seconds = calendar.timegm(time.strptime(found[1], "%Y-%m-%dT%H:%M:%S"))
+    return seconds * 10**9 + int(f"{found[2] or '0':0<9}"[:9])
 
 
 def _lines(stream: BinaryIO, has_header: bool) -> Iterable[str]:

@@ -19,6 +19,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.contents i
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.history import History
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.versions import (
     Said,
+    since_last_start,
     version_findings,
     version_summary,
 )
@@ -192,3 +193,16 @@ def test_a_version_is_the_group_or_all(pattern, text, version):
 )
 def test_many_files_are_read_by_directories(paths, most, roots):
     assert cover(paths, most) == roots
+
+
+@pytest.mark.parametrize(
+    ("ended", "started", "since"),
+    [
+        ("0001-01-01T00:00:00Z", "2026-11-23T10:00:00.5Z", "0"),  # its first start: every line is of it
+        ("2026-11-23T10:00:00.25Z", "2026-11-23T10:00:00.75Z", "1795428000.500000000"),
+        ("2026-11-23T09:59:59.999999999Z", "2026-11-23T10:00:01.000000001Z", "1795428000.500000000"),
+        ("2026-11-23T10:00:09Z", "2026-11-23T10:00:00.3Z", "1795428000.100000000"),  # it has ended again
+    ],
+)
+def test_from_when_on_a_log_is_of_the_last_start(ended, started, since):
+    assert since_last_start({"FinishedAt": ended, "StartedAt": started}) == since
