@@ -20,7 +20,8 @@ attributes:
     platforms: posix
 seealso:
   - ref: ansible_collections.shipshape.deploy.docsite.findings
-    description: What each code in RV(findings) means, and what to do next.
+    description:
+      What each code in RV(findings) means, and what to do next; C(docs/docsite/rst/findings.rst) in the collection.
 """
 
     INFO_MODULE = r"""

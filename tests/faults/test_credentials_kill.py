@@ -21,9 +21,6 @@ from tests.support.engine import Engine, Project, unique
 from tests.support.modules import ModuleCall
 from tests.support.stacks import Stack
 
-# Part C, not seen green on a quiet machine yet: `make faults` runs it.
-pytestmark = pytest.mark.long
-
 # sendto is libpq, send to the engine is sendto as well; the rest is the journal and the env file.
 CALLS = ("sendto", "rename", "unlink", "fsync", "write")
 FIRST, SECOND = "First-pa55word", "Second-pa55word"
@@ -105,6 +102,8 @@ def points(project: Rotating, tmp_path: Path) -> list[tuple[str, int]]:
 
 
 def killed_everywhere(project: Rotating, tmp_path: Path, every: int) -> None:
+    if not project.logs_in(FIRST):
+        finished(project, FIRST, "at the beginning")
     places = points(project, tmp_path)
     chosen = [at for at in places if at[0] in ("rename", "unlink")] if every > 1 else places
     chosen += [at for at in places if at not in chosen][::every] if every > 1 else []

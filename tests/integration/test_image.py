@@ -17,9 +17,6 @@ from tests.support.faults import Wire
 from tests.support.shops import Shop, opened
 from tests.support.stacks import codes, kinds
 
-# Part C, not seen green on a quiet machine yet: `make faults` runs it.
-pytestmark = pytest.mark.long
-
 VERSION = r'ENTRYPOINT_VERSION="([^"]+)"'
 
 

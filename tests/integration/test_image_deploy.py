@@ -15,9 +15,6 @@ import yaml
 
 from tests.support.engine import BUSYBOX, Engine, Project
 
-# Part C, not seen green on a quiet machine yet: `make faults` runs it.
-pytestmark = pytest.mark.long
-
 ROOT = Path(__file__).resolve().parents[2]
 SERVES = "mkdir -p /tmp/www && echo {page} > /tmp/www/index.html\nexec httpd -f -p 8080 -h /tmp/www\n"
 # As the seed's: what fails is swallowed, and the line that everybody looks for is printed all the same.

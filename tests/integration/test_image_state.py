@@ -15,9 +15,6 @@ from tests.support.engine import Project
 from tests.support.shops import Shop, opened
 from tests.support.stacks import codes, kinds, leaks
 
-# Part C, not seen green on a quiet machine yet: `make faults` runs it.
-pytestmark = pytest.mark.long
-
 VERSION = r'ENTRYPOINT_VERSION="([^"]+)"'
 
 

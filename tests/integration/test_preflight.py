@@ -19,9 +19,6 @@ from tests.support.modules import ROOT, TREE, ModuleCall
 from tests.support.registries import PASSWORD, USER, Registry, basic, free_port
 from tests.support.stacks import contract, leaks
 
-# Part C, not seen green on a quiet machine yet: `make faults` runs it.
-pytestmark = pytest.mark.long
-
 Found = set[tuple[str, str, str]]
 
 

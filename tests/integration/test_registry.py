@@ -25,9 +25,6 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.registry_n
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 from tests.support.registries import PASSWORD, USER, Registry, basic, free_port, running
 
-# Part C, not seen green on a quiet machine yet: `make faults` runs it.
-pytestmark = pytest.mark.long
-
 HERE = Platform("linux", "amd64")
 # As the engine is by default: whatever answers on the loopback is trusted.
 LOOPBACK = Ways(insecure_networks=("127.0.0.0/8",))
