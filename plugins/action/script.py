@@ -60,7 +60,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         try:
             if "transfer" in arguments:
                 what = "it is filled in by the action plugin"
-                raise failure("transfer", "invalid-arguments", what, "Leave it out of the task")
+                raise failure("transfer", "option-invalid", what, "Leave it out of the task")
             with tempfile.SpooledTemporaryFile(max_size=INLINE, dir=constants.DEFAULT_LOCAL_TMP) as spool:
                 sources = [self._read(entry, arguments, spool) for entry in entries]
                 result.update(self._place(_without_sources(arguments, entries), sources, spool, task_vars))
@@ -174,7 +174,7 @@ def _text(entry: dict[str, Any], mode: Any) -> bytes:
         kind = {dict: "mapping", list: "list"}
         name = next((name for known, name in kind.items() if isinstance(content, known)), "number or boolean")
         what = f"content is no text but a {name}"
-        raise failure(str(entry["dest"]), "invalid-arguments", what, "Put it in quotes, or below `content: |`")
+        raise failure(str(entry["dest"]), "option-invalid", what, "Put it in quotes, or below `content: |`")
     if mode == "preserve":
         raise failure(str(entry["dest"]), "invalid-mode", "mode=preserve needs src", "Write the mode, such as '0755'")
     encoded: bytes = to_bytes(content, errors="surrogate_or_strict")

@@ -200,7 +200,7 @@ notes:
     removes it.
   - "Codes in RV(findings) that fail the task: V(invalid-script), V(interpreter-missing), V(no-interpreter),
     V(empty-script), V(open-for-writing), V(run-failed), V(run-timeout), V(not-executable), V(checksum-differs),
-    V(content-corrupt), V(disk-corrupt), V(source-missing), V(source-unreadable), V(invalid-arguments),
+    V(content-corrupt), V(disk-corrupt), V(source-missing), V(source-unreadable), V(option-invalid),
     V(invalid-mode), V(invalid-name), V(duplicate-destination), V(destination-is-directory),
     V(destination-not-a-file), V(destination-mounted), V(dangling-link), V(symlink-loop), V(missing-parent),
     V(not-a-directory), V(no-rights), V(read-only), V(immutable), V(disk-full), V(file-too-large), V(name-too-long),
@@ -477,11 +477,11 @@ def wanted(module: AnsibleModule) -> tuple[list[Script], list[Content | None]]:
     """The scripts asked for, and where to read each one's content."""
     params = module.params
     if params["backup_keep"] < 1:
-        raise failure("backup_keep", "invalid-arguments", "it is less than 1", "Keep at least one, or set backup=false")
+        raise failure("backup_keep", "option-invalid", "it is less than 1", "Keep at least one, or set backup=false")
     entries = params["scripts"] if params["scripts"] is not None else [params]
     transfer = params["transfer"]
     if transfer and len(transfer["sources"]) != len(entries):
-        raise failure("transfer", "invalid-arguments", "it does not belong to these scripts", "Leave transfer out")
+        raise failure("transfer", "option-invalid", "it does not belong to these scripts", "Leave transfer out")
     stream = _stream(transfer) if transfer else None
     scripts: list[Script] = []
     contents: list[Content | None] = []
@@ -514,7 +514,7 @@ def _given(entry: dict[str, Any]) -> tuple[Facts, Content]:
     """Without the action plugin there is only `content`."""
     if entry["content"] is None:
         what = "there is neither src nor content" if entry["src"] is None else "src is read on the controller only"
-        raise failure(entry["dest"], "invalid-arguments", what, "Give src or content in a playbook's task")
+        raise failure(entry["dest"], "option-invalid", what, "Give src or content in a playbook's task")
     content, facts = inspect(entry["content"].encode("utf-8", "surrogateescape"), entry["line_endings"])
     return facts, lambda: unpacked(content)
 
@@ -528,7 +528,7 @@ def unpacked(content: bytes) -> Slice:
 def _script(entry: dict[str, Any], facts: Facts) -> Script:
     dest = entry["dest"]
     if not os.path.isabs(dest):
-        raise failure(dest, "invalid-arguments", "the destination is a relative path", "Give dest an absolute path")
+        raise failure(dest, "option-invalid", "the destination is a relative path", "Give dest an absolute path")
     mode = parse_mode(dest, entry["mode"])
     if isinstance(mode, str):
         mode = _symbolic(dest, mode)
@@ -556,7 +556,7 @@ def _validation(dest: str, validate: Any) -> str | tuple[str, ...]:
     if isinstance(validate, list) and any("%s" in str(word) for word in validate):
         return tuple(map(str, validate))
     what = f"validate is {validate!r}"
-    raise failure(dest, "invalid-arguments", what, "Use auto, none, or a list such as [visudo, -cf, '%s']")
+    raise failure(dest, "option-invalid", what, "Use auto, none, or a list such as [visudo, -cf, '%s']")
 
 
 def main() -> None:

@@ -329,7 +329,7 @@ def _request(module: AnsibleModule) -> Request:
         raise failure("tree", "no-manifest", message, "Use it as a task: shipshape.deploy.tree")
     if options["backup_keep"] < 1 or options["lock_timeout"] < 0:
         message = "backup_keep is at least 1, lock_timeout at least 0"
-        raise failure("tree", "invalid-option", message, "Correct the task")
+        raise failure("tree", "option-invalid", message, "Correct the task")
     return Request(
         dest=options["dest"],
         wanted=unpack(manifest),

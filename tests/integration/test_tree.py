@@ -413,7 +413,7 @@ def test_two_at_once(project: Project) -> None:
         started = time.monotonic()
         result = project.refused(lock_timeout=1)
         assert time.monotonic() - started < 20
-        assert [finding["code"] for finding in result["findings"]] == ["locked"]
+        assert [finding["code"] for finding in result["findings"]] == ["deploy-running"]
         assert "4711" in result["msg"]
         assert (project.dest / "a").read_text() == "1"
     project.shipped()

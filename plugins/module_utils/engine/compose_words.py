@@ -30,10 +30,36 @@ _QUOTING = re.compile(
 # (what Compose says, our code, what to do). The first that matches counts.
 _KNOWN: tuple[tuple[str, str, str], ...] = (
     (
+        r"no space left on device",
+        "disk-full",
+        "Free space on the engine's data root (docker system df), then run this again",
+    ),
+    (
         r"is not a docker command|unknown command: docker compose|unknown shorthand flag: 'f'|unknown flag: --project-",
         "compose-plugin-missing",
         "Install the Compose v2 plugin on the target (role shipshape.deploy.engine does)",
     ),
+    (
+        r"requires buildx",
+        "buildx-too-old",
+        "Install the buildx that it asks for on the target, or build elsewhere and push the image",
+    ),
+    (
+        r"did not complete successfully: exit|failed to load cache key|^unable to prepare context",
+        "build-failed",
+        "Read the build's last lines below and mend the Dockerfile",
+    ),
+    (
+        r"toomanyrequests|rate limit",
+        "registry-rate-limited",
+        "Log in to the registry, wait, or pull through a mirror",
+    ),
+    (
+        r"permission denied while trying to connect to the Docker daemon",
+        "engine-permission-denied",
+        "Run the task with become: true, or add the user to the docker group",
+    ),
+    (r"invalid reference format", "image-name-invalid", "Correct the image's name in the Compose file"),
     (
         r"pull access denied|repository does not exist|manifest unknown|not found: manifest|No such image",
         "image-not-found",
@@ -50,12 +76,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "Check the way to the registry, or put the image on the target (docker load, build)",
     ),
     (
-        r"requires buildx",
-        "buildx-too-old",
-        "Install the buildx that it asks for on the target, or build elsewhere and push the image",
-    ),
-    (
-        r"^failed to solve|^unable to prepare context|failed to build|did not complete successfully: exit",
+        r"^failed to solve|failed to build",
         "build-failed",
         "Read the build's last lines below and mend the Dockerfile",
     ),
@@ -110,11 +131,6 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         ),
         "compose-file-invalid",
         "Mend the key that is named",
-    ),
-    (
-        r"no space left on device",
-        "disk-full",
-        "Free space on the engine's data root (docker system df), then run this again",
     ),
 )
 

@@ -137,7 +137,7 @@ class StateDirectory:
             if time.monotonic() >= deadline:
                 holder = os.pread(fd, 200, 0).decode("utf-8", "replace") or "unknown"
                 message = f"another run is shipping to it ({holder}), still after {timeout:g} s"
-                raise failure(self.dest, "locked", message, "Wait for it to end, or raise lock_timeout")
+                raise failure(self.dest, "deploy-running", message, "Wait for it to end, or raise lock_timeout")
             time.sleep(_POLL)
 
 

@@ -100,3 +100,27 @@ def test_line_ends_and_quotes_in_a_logged_text():
     # logrus writes the text as a Go string.
     (text,), _ = lines(WARNED.format(r"first \"a\\b\"\nsecond\tx"))
     assert text.split() == ["first", '"a\\b"', "second", "x"]
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("failed to solve: failed to copy files: write /x: no space left on device", "disk-full"),
+        (
+            'failed to solve: process "/bin/sh -c curl a" did not complete successfully: exit code: 6: no such host',
+            "build-failed",
+        ),
+        (
+            "failed to solve: a/b: failed to resolve source metadata for a/b:1: dial tcp: lookup a: no such host",
+            "registry-unreachable",
+        ),
+        ("Error response from daemon: toomanyrequests: You have reached your pull rate limit", "registry-rate-limited"),
+        ("Error response from daemon: invalid reference format", "image-name-invalid"),
+        (
+            "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock",
+            "engine-permission-denied",
+        ),
+    ],
+)
+def test_the_cause_and_not_where_it_happened(said, code):
+    assert explained("s", ["up"], "", said + "\n").findings[0].code == code
