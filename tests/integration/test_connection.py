@@ -289,4 +289,4 @@ def test_ssh_to_a_host_without_docker(stack: Stack) -> None:
     with sshd(path="/usr/games") as bare:
         stack.env["PATH"] = f"{bare.bin}:{os.environ['PATH']}"
         host = f"ssh://root@127.0.0.1:{bare.port}"
-        refused(stack, "engine-unreachable", host, "docker", "not found", docker_host=host)
+        refused(stack, "engine-unreachable", host, "docker", "not found", volatile=True, docker_host=host)

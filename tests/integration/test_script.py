@@ -228,7 +228,9 @@ def test_content_is_in_the_diff_unless_it_is_not_wanted_and_nowhere_else(tmp_pat
     assert played.rc == 0
     assert "hunter2" not in played.output
     assert "SFVOVEVSMi" not in played.output
-    assert "hunter2" in play(tmp_path, task(content=content + "#\n", dest=str(out / "a")), options=["--diff"]).output
+    shown = play(tmp_path, task(content=content + "# a line\n", dest=str(out / "a")), options=["--diff"]).output
+    assert "# a line" in shown
+    assert "TOKEN=***" in shown, "what stands beside a secret's name is hidden in a diff that is wanted, too"
 
 
 @needs_root

@@ -126,7 +126,10 @@ class Stack:
         return result
 
     def fails(self, **options: Any) -> dict[str, Any]:
-        result = self.run(**options)
+        """A failure ends a run at once, so a longer window costs nothing; on a busy machine a container needs it to
+        get as far as failing."""
+        longer = max(3.0, self.options.get("stability", 0.0))
+        result = self.run(**{"stability": longer, **options})
         assert result.get("failed"), f"it should have failed: {result['actions']}"
         return result
 
