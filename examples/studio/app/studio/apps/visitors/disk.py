@@ -31,6 +31,11 @@ def scratch() -> Path:
     return Path(settings.VISITOR_DATA_ROOT) / ".visitor-pool"
 
 
+def aside(name: str) -> Path:
+    """A new name in the scratch. Modules that look after the pool have entries there, too, by other names."""
+    return scratch() / f"app-{name}.{secrets.token_hex(4)}"
+
+
 @contextmanager
 def opened(name: str, *below: str) -> Iterator[int]:
     """A descriptor of a directory below an account's own. It stays with the directory when that is moved away."""
@@ -70,7 +75,7 @@ def build(name: str) -> Path:
     """A fresh directory for an account, in the scratch; it is nobody's until it is renamed."""
     root = Path(settings.VISITOR_DATA_ROOT)
     while True:
-        new = scratch() / f"{name}.{secrets.token_hex(4)}"
+        new = aside(name)
         scratch().mkdir(mode=0o700, exist_ok=True)
         # Whoever found the scratch empty has removed it in between: once more.
         with suppress(FileNotFoundError):
@@ -112,7 +117,7 @@ def replace(name: str) -> None:
 def put_away(name: str) -> None:
     """Takes whatever bears the account's name out of its place; `sweep` deletes it."""
     with suppress(FileNotFoundError):
-        os.rename(home(name), scratch() / f"{name}.{secrets.token_hex(4)}")
+        os.rename(home(name), aside(name))
 
 
 def remove(name: str) -> None:
@@ -170,14 +175,14 @@ def delete(path: Path) -> None:
 
 def sweep(name: str) -> None:
     """Deletes what a slot has in the scratch. Only whoever holds the slot's lock may."""
-    for entry in sorted(scratch().glob(f"{name}.*")):
+    for entry in sorted(scratch().glob(f"app-{name}.*")):
         delete(entry)
     _leave()
 
 
 def sweep_old(seconds: float = 3600) -> None:
     """Deletes what somebody was killed over: no living build is that old."""
-    for entry in sorted(scratch().glob("*")):
+    for entry in sorted(scratch().glob("app-*")):
         with suppress(OSError):
             if time.time() - entry.lstat().st_ctime > seconds:
                 delete(entry)

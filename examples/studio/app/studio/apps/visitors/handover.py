@@ -57,7 +57,7 @@ def _hand_over(name: str, password: str, lease: Lease) -> User:
 
 
 def _settle(name: str) -> None:
-    """What a killed transfer to an account of this name has left. One that is alive has its slot's lock, and goes on."""
+    """What a killed transfer to an account of this name has left. A living one has its slot's lock."""
     for number in transfers.pending(name):
         with slots.lock(number, wait=False) as mine:
             if mine:

@@ -38,15 +38,21 @@ class Lease:
         return username(self.number)
 
 
-# The lowest free slot that is whole. A row that another visit is just taking is passed by, not waited for, so no two
-# visits get the same and none waits for another. The CTE is read once; a subquery could be run again for each row.
+# The lowest free slot that has an account and a project. A row that another visit is just taking is passed by, not
+# waited for: no two visits get the same, and none waits for another. The CTE is run once, where a subquery in the
+# UPDATE could be run again for each row; LIMIT keeps the look at account and project to the rows that are met.
 _POSTGRESQL = """
     WITH free AS (
-        SELECT slot.id, account.id AS user_id, project.id AS project_id
+        SELECT slot.id, own.user_id, own.project_id
         FROM project_app_visitorallocation AS slot
-        JOIN auth_user AS account ON account.is_active AND account.username =
-            %s || lpad(slot.visitor_number::text, greatest(3, length(slot.visitor_number::text)), '0')
-        JOIN project_app_project AS project ON project.owner_id = account.id AND project.slug = %s
+        CROSS JOIN LATERAL (
+            SELECT account.id AS user_id, project.id AS project_id
+            FROM auth_user AS account
+            JOIN project_app_project AS project ON project.owner_id = account.id AND project.slug = %s
+            WHERE account.is_active AND account.username =
+                %s || lpad(slot.visitor_number::text, greatest(3, length(slot.visitor_number::text)), '0')
+            LIMIT 1
+        ) AS own
         WHERE NOT slot.is_active
         ORDER BY slot.visitor_number
         LIMIT 1
@@ -60,11 +66,10 @@ _POSTGRESQL = """
 # SQLite lets one writer in at a time, and the whole statement is inside.
 _SQLITE = """
     WITH free AS (
-        SELECT slot.id, account.id AS user_id, project.id AS project_id
-        FROM project_app_visitorallocation AS slot
-        JOIN auth_user AS account
-            ON account.is_active AND account.username = %s || printf('%%03d', slot.visitor_number)
-        JOIN project_app_project AS project ON project.owner_id = account.id AND project.slug = %s
+        SELECT slot.id FROM project_app_visitorallocation AS slot
+        JOIN project_app_project AS project ON project.slug = %s
+        JOIN auth_user AS account ON account.id = project.owner_id AND account.is_active
+            AND account.username = %s || printf('%%03d', slot.visitor_number)
         WHERE NOT slot.is_active
         ORDER BY slot.visitor_number
         LIMIT 1
@@ -73,6 +78,12 @@ _SQLITE = """
     SET is_active = true, session_key = %s, allocation_token = %s, allocated_at = %s, expires_at = %s
     WHERE id = (SELECT id FROM free)
     RETURNING visitor_number
+"""
+
+_FREE = """
+    UPDATE project_app_visitorallocation
+    SET is_active = false, session_key = '', allocation_token = %s, allocated_at = %s, expires_at = %s
+    WHERE visitor_number = %s
 """
 
 
@@ -89,7 +100,7 @@ def allocate(session_key: str) -> Lease | None:
     """Lend the lowest free slot to a session; None when every one is taken at this moment."""
     token, now = secrets.token_hex(32), timezone.now()
     times = [connection.ops.adapt_datetimefield_value(at) for at in (now, now + settings.VISITOR_LIFETIME)]
-    values = [PREFIX, PROJECT, session_key, digest(token), *times]
+    values = [PROJECT, PREFIX, session_key, digest(token), *times]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(_POSTGRESQL, values)
@@ -135,14 +146,14 @@ def remember(session: SessionBase, lease: Lease) -> None:
     session[PROJECT_KEY], session[USER_KEY], session[TOKEN_KEY] = lease.project_id, lease.user_id, lease.token
 
 
-def forget(session: SessionBase) -> bool:
-    """Takes the keys out of the session; True when there were any."""
-    return any([session.pop(key, None) is not None for key in SESSION_KEYS])
+def forget(session: SessionBase) -> None:
+    """Takes the keys out of the session."""
+    for key in SESSION_KEYS:
+        session.pop(key, None)
 
 
 def free(number: int) -> None:
     """Offers a slot. Whoever calls this has looked at its directory."""
-    now = timezone.now()
-    VisitorAllocation.objects.filter(visitor_number=number).update(
-        is_active=False, session_key="", allocation_token=no_token(), allocated_at=now, expires_at=now
-    )
+    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    with connection.cursor() as cursor:
+        cursor.execute(_FREE, [no_token(), now, now, number])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Projects, and who has which slot. Table and column names are an agreement with the modules that look after the pool."""
+"""Projects, and who has which slot. Modules that look after the pool know the tables' and columns' names."""
 
 from __future__ import annotations
 

@@ -2,8 +2,7 @@
 """Cleaning: a slot that was used is put aside, cleared, rebuilt and looked at before anybody else may have it.
 
 The row says `resetting` from before the first file goes until the new directory has been seen. Who is killed in between
-leaves that word behind, and the next who gets the slot's lock finishes; the lock is what a living cleaner has and a dead
-one has not.
+leaves that word behind, and the next who gets the slot's lock finishes: a living cleaner has the lock, a dead one not.
 """
 
 from __future__ import annotations
@@ -30,20 +29,27 @@ class SlotError(Exception):
 
 
 @contextmanager
-def lock(number: int, *, wait: bool) -> Iterator[bool]:
+def lock(number: int, *, wait: bool, shared: bool = False) -> Iterator[bool]:
     """The slot's lock, or False when somebody else has it and there is no wish to wait."""
     if connection.vendor != "postgresql":
         yield True  # SQLite lets one writer in at a time, and the transaction that cleans is one
         return
+    kind, which = "_shared" if shared else "", [LOCK, number]
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {'pg_advisory_lock' if wait else 'pg_try_advisory_lock'}(%s, %s)", [LOCK, number])
+        cursor.execute(f"SELECT {'pg_advisory_lock' if wait else 'pg_try_advisory_lock'}{kind}(%s, %s)", which)
         mine = wait or bool(cursor.fetchone()[0])
     try:
         yield mine
     finally:
         if mine:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK, number])
+                cursor.execute(f"SELECT pg_advisory_unlock{kind}(%s, %s)", which)
+
+
+def finish_dead(number: int) -> bool:
+    """Finish what a dead cleaner has left. A module at work on the pool has lock 0, and may be at any slot."""
+    with lock(0, wait=False, shared=True) as nobody:
+        return nobody and renew(number, UNFINISHED, wait=False)
 
 
 def expired() -> Q:

@@ -29,7 +29,7 @@ class ExhaustedError(Exception):
 
 
 def lease_for(session: SessionBase) -> Lease:
-    """The slot that the session has, or the lowest free one. Expired leases are cleaned up when nothing else is free."""
+    """The slot that the session has, or the lowest free one. When none is, an expired one is cleaned."""
     lease = leases.held(session)
     if lease is not None:
         return lease
@@ -97,13 +97,15 @@ def make_room(*, patient: bool) -> None:
         if slots.renew(row.visitor_number, slots.expired(), wait=False):
             return
     for row in of["resetting"]:
-        if slots.renew(row.visitor_number, slots.UNFINISHED, wait=False):
+        if slots.finish_dead(row.visitor_number):
             return
     accounts = dict(Project.objects.filter(slug=PROJECT).values_list("owner__username", "owner__is_active"))
     freed = [row for row in of["free"] if accounts.get(username(row.visitor_number))]
     being_cleaned = of["expired"] + of["resetting"]
-    if patient and (freed or being_cleaned):
-        time.sleep(random.uniform(0.001, 0.02))
+    if patient and freed:
+        return  # given back since, or taken by somebody who is not through yet
+    if patient and being_cleaned:
+        time.sleep(random.uniform(0.005, 0.05))
         return
     # A lease without an account is nobody's.
     leased = [row for row in of["leased"] if username(row.visitor_number) in accounts]
