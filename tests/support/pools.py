@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A visitor pool of an application, in SQLite or PostgreSQL, and the application itself. What the tests do to a pool, and
-read of it, goes through plain SQL and the file system, never through the code under test."""
+"""A visitor pool of an application in SQLite or PostgreSQL, and that application.
+
+What the tests do to a pool, and read of it, goes through plain SQL and the file system, never through the code under
+test.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib
+import io
+import json
 import os
 import secrets
 import sqlite3
@@ -19,7 +26,6 @@ import psycopg
 
 from tests.support.databases import provide_postgres, server
 from tests.support.engine import Engine, Project, unique
-from tests.support.modules import run_module
 from tests.support.stacks import Stack, contract, leaks
 
 PROJECT, MARKER = "default-project", "scitex/writer/01_manuscript"
@@ -164,7 +170,7 @@ class World:
 
     def call(self, *, check: bool = False, diff: bool = False, **options: Any) -> dict[str, Any]:
         before = self.snapshot()
-        result = run_module("visitor_pool", self.given(**options), check=check, diff=diff)
+        result = run("visitor_pool", self.given(**options), check=check, diff=diff)
         contract(result)
         after = self.snapshot()
         assert not leaks(self.secrets, str(result)), result
@@ -186,7 +192,7 @@ class World:
 
     def info(self, **options: Any) -> dict[str, Any]:
         before = self.snapshot()
-        result = run_module("visitor_pool_info", {**self.given(), "state_dir": str(self.root) + "-state", **options})
+        result = run("visitor_pool_info", {**self.given(), "state_dir": str(self.root) + "-state", **options})
         contract(result)
         assert before == self.snapshot(), "looking has changed something"
         return result
@@ -283,6 +289,21 @@ class World:
             erase(self.root / name)
         if artefact == "workspace":
             erase(self.path(number) / "scitex")
+
+
+def run(name: str, arguments: dict[str, Any], *, check: bool = False, diff: bool = False) -> dict[str, Any]:
+    """A module inside this process: what takes milliseconds is not to cost a second of starting Python."""
+    from ansible.module_utils import basic
+
+    module = importlib.import_module(f"ansible_collections.shipshape.deploy.plugins.modules.{name}")
+    flags = {"_ansible_check_mode": check, "_ansible_diff": diff, "_ansible_remote_tmp": "/tmp"}
+    basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": {**arguments, **flags}}).encode()
+    basic._ANSIBLE_PROFILE = "legacy"
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        module.main()
+    result: dict[str, Any] = json.loads(out.getvalue().strip().splitlines()[-1])
+    return result
 
 
 def erase(path: Path) -> None:

@@ -56,11 +56,12 @@ class Operation:
         if not self._check:
             pool.root.sweep()
         failed: list[Finding] = []
+        seen: Seen | None = None
         if state_wanted == "transferred":
             transfer.run(*(self._options[name] for name in ("slot", "session_key", "token", "to_user")))
         else:
-            failed = self._converge(pool, state_wanted)
-        seen = pool.look()
+            failed, seen = self._converge(pool, state_wanted)
+        seen = seen or pool.look()
         self._report.values.update(told(seen))
         self._report.findings = [at for at in self._report.findings if at.code != "table-missing"]
         self._report.add(*findings(seen))
@@ -68,7 +69,8 @@ class Operation:
             self._accounts(seen)
         raise_for(failed)
 
-    def _converge(self, pool: Pool, state_wanted: str) -> list[Finding]:
+    def _converge(self, pool: Pool, state_wanted: str) -> tuple[list[Finding], Seen | None]:
+        """What went wrong, and the last look where it is still true."""
         seen = pool.look()
         wanted = self._plan(seen, state_wanted)
         if self._options["seed_command"] and any(work.kind == MAKE and not work.claim for work in wanted.works):
@@ -76,7 +78,7 @@ class Operation:
             action = ("seed", service, "the pool is not whole")
             if self._check:  # what is left to do after it, nobody can know
                 self._report.planned(*action)
-                return []
+                return [], seen
             with self._report.doing(*action):
                 application(self._opened.wish).run(service, self._options["seed_command"], "seed_command")
             seen = pool.look()
@@ -86,10 +88,10 @@ class Operation:
         if self._check:
             pool.foretell(wanted)
             self._count(wanted)
-            return []
+            return [], seen
         failed = pool.run(wanted, seen)
         self._count(wanted)
-        return failed
+        return failed, None if wanted.works or wanted.strays else seen
 
     def _count(self, wanted: Plan) -> None:
         done = {(at.action, at.target) for at in self._report.actions}

@@ -114,7 +114,7 @@ class Pool:
             batch = _Batch([work for work in works if work.number in locked or work.number not in found])
             changed, self.report.changed = self.report.changed, True  # also when this ends in the middle
             self._claim(batch, seen)
-            claimed = bool(batch.ours)
+            claimed, done = bool(batch.ours), len(self.report.actions)
             alone = self.records.store.own_lock and bool(batch.ours)
             with self.records.store.transaction() if alone else nullcontext():
                 if alone:  # since the claim was committed somebody else may have cleaned them
@@ -125,7 +125,7 @@ class Pool:
                     batch.ours &= still
                 self._work(batch, seen)
             self._throw_away(batch)
-        self.report.changed = changed or claimed
+        self.report.changed = changed or claimed or len(self.report.actions) > done
         return self._told(batch, time.monotonic() - started)
 
     def _claim(self, batch: _Batch, seen: Seen) -> None:
