@@ -13,9 +13,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
 import stat
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -23,14 +21,11 @@ from typing import Any
 from ..report.finding import failure
 from .model import OnDisk, Settings
 from .template import File, Link, Node
+from .walk import DIRECTORY, OURS, holds_something, is_old, marked, new_name, remove, walk, write
 
 SCRATCH = ".visitor-pool"
-OURS, JOURNAL = "module-", "transfer-"
-_HOUR = 3600.0
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_PASS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+JOURNAL = "transfer-"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_IN_THE_WAY = (errno.ENOTDIR, errno.ELOOP)
 
 
 class Root:
@@ -59,14 +54,14 @@ class Root:
     def look(self, name: str) -> OnDisk:
         """What there is of the slot whose directory is called `name`."""
         wanted = (name, self._settings.project, *self._settings.path, *self._settings.marker)
-        with _walk(self.fd, wanted[:-1]) as (depth, at, blocked):
-            workspace, obstacle = _marked(at, wanted[-1]) if depth == len(wanted) - 1 else (False, blocked)
+        with walk(self.fd, wanted[:-1]) as (depth, at, blocked):
+            workspace, obstacle = marked(at, wanted[-1]) if depth == len(wanted) - 1 else (False, blocked)
             where = f"{obstacle} (in {self.path})" if obstacle else ""
             return OnDisk(depth > 0 or bool(obstacle), depth >= 2, workspace, where)
 
     def inode(self, *parts: str) -> int:
         """Of what has this name; 0 when nothing has."""
-        with _walk(self.fd, parts[:-1]) as (depth, at, _blocked):
+        with walk(self.fd, parts[:-1]) as (depth, at, _blocked):
             if depth < len(parts) - 1:
                 return 0
             with suppress(FileNotFoundError):
@@ -90,7 +85,7 @@ class Root:
     def retire(self, name: str) -> str:
         """Moves a slot's directory into the scratch directory, in one step."""
         with self.scratch() as scratch:
-            retired = _new_name()
+            retired = new_name()
             try:
                 os.rename(name, retired, src_dir_fd=self.fd, dst_dir_fd=scratch)
             except FileNotFoundError:
@@ -101,7 +96,7 @@ class Root:
         """Adds what a slot's directory lacks: from the first directory on that is not there, or what a workspace
         without its marker lacks of the template. Nothing that is there is changed."""
         wanted = (name, self._settings.project, *self._settings.path)
-        with _walk(self.fd, wanted) as (depth, at, blocked):
+        with walk(self.fd, wanted) as (depth, at, blocked):
             if blocked:
                 raise OSError(errno.EEXIST, blocked)
             tree: Node = workspace
@@ -113,9 +108,9 @@ class Root:
 
     def _add(self, at: int, entry: str, node: Node) -> None:
         """One entry, unless something is there that is not empty."""
-        if _holds_something(at, entry):
+        if holds_something(at, entry):
             if isinstance(node, dict) and stat.S_ISDIR(os.stat(entry, dir_fd=at, follow_symlinks=False).st_mode):
-                inside = os.open(entry, _DIRECTORY, dir_fd=at)
+                inside = os.open(entry, DIRECTORY, dir_fd=at)
                 try:
                     for name in sorted(node):
                         self._add(inside, name, node[name])
@@ -134,18 +129,18 @@ class Root:
     def scratch(self) -> Iterator[int]:
         """The scratch directory, open; made when it is not there."""
         try:
-            fd = os.open(SCRATCH, _DIRECTORY, dir_fd=self.fd)
+            fd = os.open(SCRATCH, DIRECTORY, dir_fd=self.fd)
         except FileNotFoundError:
             with suppress(FileExistsError):
                 self._mkdir(self.fd, SCRATCH)
-            fd = os.open(SCRATCH, _DIRECTORY, dir_fd=self.fd)
+            fd = os.open(SCRATCH, DIRECTORY, dir_fd=self.fd)
         try:
             yield fd
         finally:
             os.close(fd)
 
     def _built(self, scratch: int, node: Node) -> str:
-        name = _new_name()
+        name = new_name()
         before = os.umask(0)
         try:
             self._create(scratch, name, node)
@@ -173,7 +168,7 @@ class Root:
 
     def _mkdir(self, at: int, name: str) -> int:
         os.mkdir(name, self._mode & 0o777, dir_fd=at)
-        fd = os.open(name, _DIRECTORY, dir_fd=at)
+        fd = os.open(name, DIRECTORY, dir_fd=at)
         if self._give_away:
             os.fchown(fd, self._uid, self._gid)
         os.fchmod(fd, self._mode)
@@ -184,7 +179,7 @@ class Root:
         fd = os.open(name, _NEW, mode, dir_fd=at)
         try:
             if file.content:
-                _write(fd, file.content)
+                write(fd, file.content)
             if self._give_away:
                 os.fchown(fd, self._uid, self._gid)
                 os.fchmod(fd, mode)
@@ -193,10 +188,15 @@ class Root:
 
     # -- moving a project to a new account --------------------------------------------------------------------------
 
+    def is_directory(self, name: str) -> bool:
+        """Whether `name` is a directory, and not a link to one."""
+        with walk(self.fd, (name,)) as (depth, _at, _blocked):
+            return depth == 1
+
     def account(self, username: str) -> bool:
         """Makes the directory of an account; False when it is there already."""
         if self.inode(username):
-            os.close(os.open(username, _DIRECTORY, dir_fd=self.fd))  # raises for anything but a directory
+            os.close(os.open(username, DIRECTORY, dir_fd=self.fd))  # raises for anything but a directory
             return False
         before = os.umask(0)
         try:
@@ -209,9 +209,9 @@ class Root:
         """Moves the project from one account's directory to another's. A project that is there already is not
         overwritten: a directory takes no other's place unless it is empty."""
         project = self._settings.project
-        old = os.open(source, _DIRECTORY, dir_fd=self.fd)
+        old = os.open(source, DIRECTORY, dir_fd=self.fd)
         try:
-            new = os.open(target, _DIRECTORY, dir_fd=self.fd)
+            new = os.open(target, DIRECTORY, dir_fd=self.fd)
             try:
                 os.rename(project, project, src_dir_fd=old, dst_dir_fd=new)
                 os.fsync(new)
@@ -231,10 +231,10 @@ class Root:
     def write_journal(self, name: str, document: Any) -> None:
         """In one step, and on the disk when this returns."""
         with self.scratch() as scratch:
-            temporary = _new_name()
+            temporary = new_name()
             fd = os.open(temporary, _NEW, 0o600, dir_fd=scratch)
             try:
-                _write(fd, json.dumps(document).encode())
+                write(fd, json.dumps(document).encode())
                 os.fsync(fd)
             finally:
                 os.close(fd)
@@ -245,6 +245,7 @@ class Root:
         with self.scratch() as scratch:
             os.unlink(f"{JOURNAL}{name}.json", dir_fd=scratch)
             os.fsync(scratch)
+        self.drop_scratch()
 
     def journals(self) -> dict[str, Any]:
         """What unfinished transfers have left."""
@@ -269,17 +270,25 @@ class Root:
             remedy = "Look at it by hand: it names the slot and the account; then remove it"
             raise failure(where, "transfer-journal-unreadable", what, remedy) from error
 
-    def sweep(self) -> None:
-        """Removes what killed runs have left, and the scratch directory itself when nothing is in it. What others have
-        there is theirs for an hour."""
+    def has_leftovers(self) -> bool:
+        """Whether a killed run has left something, if only an empty scratch directory."""
         if not self.inode(SCRATCH):
-            return
+            return False
         with self.scratch() as scratch:
-            for name in os.listdir(scratch):
-                if name.startswith(OURS) or (not name.startswith(JOURNAL) and _is_old(scratch, name)):
-                    with suppress(OSError):  # it is in nobody's way there, and the next run tries again
-                        remove(scratch, name)
+            return bool(self._leftovers(scratch)) or not os.listdir(scratch)
+
+    def sweep(self) -> None:
+        """Removes what killed runs have left, and the scratch directory itself when nothing is in it."""
+        with self.scratch() as scratch:
+            for name in self._leftovers(scratch):
+                with suppress(OSError):  # it is in nobody's way there, and the next run tries again
+                    remove(scratch, name)
         self.drop_scratch()
+
+    def _leftovers(self, scratch: int) -> list[str]:
+        """What others have there is theirs for an hour."""
+        names = os.listdir(scratch)
+        return [at for at in names if at.startswith(OURS) or (not at.startswith(JOURNAL) and is_old(scratch, at))]
 
     def drop_scratch(self) -> None:
         """Removes the scratch directory, if it is empty."""
@@ -291,108 +300,3 @@ class Root:
         with self.scratch() as scratch:
             for name in retired:
                 remove(scratch, name)
-
-
-def remove(at: int, name: str) -> None:
-    """Removes `name`, a directory with all that is in it, or anything else. Directories below are renamed up beside it
-    first: however deeply somebody has nested them, two descriptors are enough."""
-    todo = [name]
-    while todo:
-        current = todo.pop()
-        try:
-            fd = os.open(current, _DIRECTORY, dir_fd=at)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            if error.errno not in _IN_THE_WAY:
-                raise
-            os.unlink(current, dir_fd=at)
-            continue
-        try:
-            for entry in list(_entries(fd)):
-                if entry.is_dir(follow_symlinks=False):
-                    below = _new_name()
-                    os.rename(entry.name, below, src_dir_fd=fd, dst_dir_fd=at)
-                    todo.append(below)
-                else:
-                    os.unlink(entry.name, dir_fd=fd)
-        finally:
-            os.close(fd)
-        os.rmdir(current, dir_fd=at)
-
-
-def _entries(fd: int) -> list[os.DirEntry[str]]:
-    with os.scandir(fd) as entries:
-        return list(entries)
-
-
-@contextmanager
-def _walk(fd: int, parts: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-    """Goes down `parts` as far as there are directories: how many there were, the last one open, and what is in the
-    way of the next."""
-    at, depth, blocked = fd, 0, ""
-    try:
-        for part in parts:
-            try:
-                below = os.open(part, _PASS, dir_fd=at)
-            except FileNotFoundError:
-                break
-            except OSError as error:
-                kind = "is no directory" if error.errno in _IN_THE_WAY else f"cannot be opened ({error.strerror})"
-                blocked = f"{'/'.join(parts[: depth + 1])} {kind}"
-                break
-            if at != fd:
-                os.close(at)
-            at = below
-            depth += 1
-        yield depth, at, blocked
-    finally:
-        if at != fd:
-            os.close(at)
-
-
-def _marked(at: int, marker: str) -> tuple[bool, str]:
-    """Whether the marker is there: a directory or a file that is not empty. Beside it what is in its way."""
-    try:
-        about = os.stat(marker, dir_fd=at, follow_symlinks=False)
-        if stat.S_ISDIR(about.st_mode) or stat.S_ISREG(about.st_mode):
-            return _holds_something(at, marker), ""
-    except FileNotFoundError:
-        return False, ""
-    except OSError as error:
-        return False, f"{marker} cannot be read ({error.strerror})"
-    return False, f"{marker} is neither a directory nor a file"
-
-
-def _holds_something(at: int, name: str) -> bool:
-    try:
-        about = os.stat(name, dir_fd=at, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    if stat.S_ISREG(about.st_mode):
-        return about.st_size > 0
-    if not stat.S_ISDIR(about.st_mode):
-        return True
-    fd = os.open(name, _DIRECTORY, dir_fd=at)
-    try:
-        with os.scandir(fd) as entries:
-            return next(entries, None) is not None
-    finally:
-        os.close(fd)
-
-
-def _is_old(at: int, name: str) -> bool:
-    try:
-        return time.time() - os.stat(name, dir_fd=at, follow_symlinks=False).st_mtime > _HOUR
-    except OSError:
-        return False
-
-
-def _new_name() -> str:
-    return f"{OURS}{secrets.token_hex(8)}"
-
-
-def _write(fd: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]

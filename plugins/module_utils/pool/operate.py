@@ -16,6 +16,7 @@ from ..engine.lock import locked
 from ..report.finding import WARNING, Finding, ShipshapeError, failure
 from ..report.result import Report
 from . import plan
+from .disk import SCRATCH
 from .judge import REMEDIES, SCHEMA, findings, partition, state, summary
 from .model import STATES, Seen
 from .opening import Opened, application, raise_for
@@ -53,8 +54,7 @@ class Operation:
     def _run(self, pool: Pool, state_wanted: str) -> None:
         transfer = Transfer(pool, self._report, self._check)
         transfer.heal()
-        if not self._check:
-            pool.root.sweep()
+        self._sweep(pool)
         failed: list[Finding] = []
         seen: Seen | None = None
         if state_wanted == "transferred":
@@ -68,6 +68,16 @@ class Operation:
         if self._options["git_url"]:
             self._accounts(seen)
         raise_for(failed)
+
+    def _sweep(self, pool: Pool) -> None:
+        told = ("remove-leftovers", f"{pool.root.path}/{SCRATCH}", "a run that was killed has left them")
+        if not pool.root.has_leftovers():
+            return
+        if self._check:
+            self._report.planned(*told)
+            return
+        with self._report.doing(*told):
+            pool.root.sweep()
 
     def _converge(self, pool: Pool, state_wanted: str) -> tuple[list[Finding], Seen | None]:
         """What went wrong, and the last look where it is still true."""
@@ -184,7 +194,7 @@ def _after(work: Work, seen: Seen) -> list[str]:
 def look(opened: Opened, *, remember: bool) -> None:
     """Module `visitor_pool_info`."""
     options, report = opened.wish.options, opened.wish.report
-    problems = opened.verify()
+    problems = opened.look_only()
     report.add(*opened.differences)
     size = recommended(options["visitors_per_day"], options["session_hours"], options["conversion"])
     report.values["recommended_size"] = size

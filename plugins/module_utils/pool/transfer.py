@@ -139,6 +139,9 @@ class Transfer:
         if user is None:
             what = "there is no such account"
             raise failure(to_user, "transfer-refused", what, "Make it first; the transfer only moves the project")
+        if self._root.inode(to_user) and not self._root.is_directory(to_user):
+            what = f"what bears its name in {self._root.path} is no directory"
+            raise failure(to_user, "transfer-refused", what, "Look at what it is and move it away")
         there = self._root.inode(to_user, project)
         if there or project in self._records.slugs(user.id):
             where = "on disk" if there else "in the database"
