@@ -109,6 +109,20 @@ class Seeding(PoolCase):
         assert [self.whole(number) for number in (1, 3, 4)] == [True] * 3
         assert [self.visit()[1] for _ in range(3)] == [1, 3, 4]
 
+    def test_a_slot_whose_account_became_an_operators_is_lent_to_nobody_and_kept(self) -> None:
+        self.seed()
+        browser, _ = self.visit()
+        self.save(browser, "the operator's now")
+        User.objects.filter(username__in=["visitor-001", "visitor-003"]).update(is_superuser=True)
+        before = self.snapshot("visitor-001", "visitor-003")
+        assert self.save(browser, "stolen") == 403
+        assert [self.visit()[1] for _ in range(2)] == [2, 4]
+        assert self.client.get("/writer/").status_code == 503
+        for words in (["reset_visitor_pool", "--visitor", "3"], ["create_visitor_pool", "--size", "2"]):
+            assert not self.run_command(*words)[0]
+        assert self.snapshot("visitor-001", "visitor-003") == before
+        assert User.objects.filter(is_superuser=True).count() == 2
+
     def test_killed_while_making_or_cleaning_one_more_run_heals(self) -> None:
         for step in ("disk.build", "disk.put_away", "disk.sweep", "leases.free", "disk.has_workspace"):
             for call, when in ((1, "before"), (1, "after"), (3, "after")):

@@ -79,6 +79,7 @@ class Visit(PoolCase):
             "another's slot": {key: theirs[key] for key in ("visitor_user_id", "visitor_project_id")},
             "another's token": {"visitor_allocation_token": theirs["visitor_allocation_token"]},
             "another's everything": theirs,
+            "a user of another": {"visitor_user_id": theirs["visitor_user_id"]},
             "a project of another": {"visitor_project_id": theirs["visitor_project_id"]},
         }
         before = self.snapshot()

@@ -9,6 +9,7 @@ import secrets
 from dataclasses import dataclass, field
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.contrib.sessions.backends.base import SessionBase
 from django.db import connection
 from django.utils import timezone
@@ -38,8 +39,8 @@ class Lease:
         return username(self.number)
 
 
-# The lowest free slot that has an account and a project. A row that another visit is just taking is passed by, not
-# waited for: no two visits get the same, and none waits for another. The CTE is run once, where a subquery in the
+# The lowest free slot that has a visitor's account and a project. A row that another visit is just taking is passed by,
+# not waited for: no two visits get the same, and none waits for another. The CTE is run once, where a subquery in the
 # UPDATE could be run again for each row; LIMIT keeps the look at account and project to the rows that are met.
 _POSTGRESQL = """
     WITH free AS (
@@ -49,7 +50,8 @@ _POSTGRESQL = """
             SELECT account.id AS user_id, project.id AS project_id
             FROM auth_user AS account
             JOIN project_app_project AS project ON project.owner_id = account.id AND project.slug = %s
-            WHERE account.is_active AND account.username =
+            WHERE account.is_active AND NOT account.is_staff AND NOT account.is_superuser
+                AND account.password LIKE '!%%' AND account.username =
                 %s || lpad(slot.visitor_number::text, greatest(3, length(slot.visitor_number::text)), '0')
             LIMIT 1
         ) AS own
@@ -69,6 +71,7 @@ _SQLITE = """
         SELECT slot.id FROM project_app_visitorallocation AS slot
         JOIN project_app_project AS project ON project.slug = %s
         JOIN auth_user AS account ON account.id = project.owner_id AND account.is_active
+            AND NOT account.is_staff AND NOT account.is_superuser AND account.password LIKE '!%%'
             AND account.username = %s || printf('%%03d', slot.visitor_number)
         WHERE NOT slot.is_active
         ORDER BY slot.visitor_number
@@ -126,7 +129,9 @@ def held(session: SessionBase) -> Lease | None:
         return None
     project = Project.objects.select_related("owner").filter(pk=project_id, owner_id=user_id, slug=PROJECT).first()
     number = number_of(project.owner.username) if project else None
-    if number is None or not session.session_key or session.session_key in HELD_BACK:
+    if project is None or number is None or not session.session_key or session.session_key in HELD_BACK:
+        return None
+    if is_somebodys(project.owner):
         return None
     lease = Lease(number, user_id, project_id, session.session_key, token)
     return lease if holds(lease) else None
@@ -140,6 +145,11 @@ def holds(lease: Lease, *, lock: bool = False) -> bool:
         visitor_number=lease.number, session_key=lease.session_key, is_active=True, expires_at__gte=timezone.now()
     ).first()
     return hmac.compare_digest(digest(lease.token), row.allocation_token if row else no_token())
+
+
+def is_somebodys(account: User) -> bool:
+    """Whether a person can log in to it, or it may more than visitors: then it is no slot's, and is not touched."""
+    return account.is_staff or account.is_superuser or account.has_usable_password()
 
 
 def remember(session: SessionBase, lease: Lease) -> None:

@@ -103,6 +103,7 @@ def _not_leased(slot: Slot) -> Q:
 
 def _repair(slot: Slot) -> None:
     if slot.foreign:
+        slots.quarantine(slot.number)  # its row, if it has one
         return
     if slot.draining and slot.account is not None:
         User.objects.filter(pk=slot.account.pk).update(is_active=True)

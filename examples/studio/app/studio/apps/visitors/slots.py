@@ -107,9 +107,8 @@ def quarantine(number: int) -> None:
 
 
 def own_account(number: int) -> User | None:
-    """The slot's account. One that somebody can log in to, or that may more than visitors, is no slot's: hands off."""
     account = User.objects.filter(username=username(number)).first()
-    if account is not None and (account.is_staff or account.is_superuser or account.has_usable_password()):
+    if account is not None and leases.is_somebodys(account):
         raise SlotError(f"the account {account.username} is somebody's, and no slot's")
     return account
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from django.conf import settings
 from django.contrib.auth.models import User
 
-from . import disk
+from . import disk, leases
 from .limits import CROWDED, PREFIX, PROJECT, number_of, username
 from .models import Project, VisitorAllocation
 
@@ -32,9 +32,7 @@ class Slot:
 
     @property
     def foreign(self) -> bool:
-        """The account is a person's or an operator's: nothing of it is touched."""
-        account = self.account
-        return account is not None and (account.is_staff or account.is_superuser or account.has_usable_password())
+        return self.account is not None and leases.is_somebodys(self.account)
 
     @property
     def draining(self) -> bool:
