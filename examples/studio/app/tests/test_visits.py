@@ -222,6 +222,30 @@ class Writing(PoolCase):
         assert number == 1
         assert "mine alone" not in self.abstract("visitor-001")
 
+    def test_between_the_look_at_the_lease_and_the_files_the_next_visitor_may_have_come(self) -> None:
+        real, come = sections.opened, []
+
+        def late(owner: str) -> object:
+            if not come:
+                come.append(True)
+                self.expire(1)
+                self.run_command("reset_visitor_pool", "--expired")
+                come.append(self.visit()[0])
+                assert self.save(come[1], "the next visitor's") == 302
+            return real(owner)
+
+        for request in (
+            lambda: self.browser.post("/writer/save", {"section:abstract": "mine"}),
+            lambda: self.browser.get("/writer/"),
+        ):
+            with mock.patch.object(sections, "opened", late):
+                response = request()
+            self.assertNotContains(response, "the next visitor", status_code=403)
+            assert self.abstract("visitor-001") == "the next visitor's"
+            self.run_command("reset_visitor_pool")
+            come.clear()
+            self.browser = self.visit()[0]
+
     def test_without_its_marker_a_workspace_is_created_on_demand(self) -> None:
         marker = self.root / "visitor-001/default-project/scitex/writer/01_manuscript"
         assert self.save(self.browser, "kept") == 302

@@ -103,7 +103,8 @@ def make_room(*, patient: bool) -> None:
     freed = [row for row in of["free"] if accounts.get(username(row.visitor_number))]
     being_cleaned = of["expired"] + of["resetting"]
     if patient and freed:
-        return  # given back since, or taken by somebody who is not through yet
+        time.sleep(random.uniform(0.001, 0.01))  # given back since, or taken by somebody who is not through yet
+        return
     if patient and being_cleaned:
         time.sleep(random.uniform(0.005, 0.05))
         return
