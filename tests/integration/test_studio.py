@@ -167,14 +167,15 @@ def test_pid_1_is_the_server_itself_without_rights(studio: Studio) -> None:
     assert re.search(r"gunicorn .*studio\.wsgi", shell.stdout)
     assert shell.stdout.split()[-1] == "10001"
     assert "Read-only file system" in shell.stderr
-    assert "ENTRYPOINT_VERSION=1.0.0 role=web" in studio.compose("logs", "web").stdout
+    assert "ENTRYPOINT_VERSION=1.1.0 role=web" in studio.compose("logs", "web").stdout
 
 
 def test_the_health_script_tells_0_1_2_and_3_apart(studio: Studio) -> None:
     code, report = studio.health_check()
     assert (code, report["status"], report["site"]["http"]) == (0, "ok", 200)
     found = {service["service"]: service["reason"] for service in report["services"]}
-    assert found == {"db": "", "web": "", "worker": "", "proxy": "", "migrate": "ran once and ended well"}
+    ended = "ran once and ended well"
+    assert found == {"db": "", "web": "", "worker": "", "proxy": "", "migrate": ended, "pool": ended}
 
     studio.compose("stop", "worker")
     code, report = studio.health_check()

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Starts one process and becomes it, so that signals reach it. Nothing else happens here: what must happen once
-# (migrations) is the migrate service's, never every container's.
+# (migrations, the visitors' slots) is a service's of its own, never every container's.
 set -eu
 
-ENTRYPOINT_VERSION="1.0.0"
+ENTRYPOINT_VERSION="1.1.0"
 role=${1:-web}
 echo "entrypoint ENTRYPOINT_VERSION=$ENTRYPOINT_VERSION role=$role"
 
@@ -12,5 +12,6 @@ case $role in
     web) exec gunicorn --config /app/gunicorn.conf.py studio.wsgi ;;
     worker) exec python manage.py worker ;;
     migrate) exec python manage.py migrate --noinput ;;
+    pool) exec python manage.py create_visitor_pool ;;
     *) exec "$@" ;;
 esac

@@ -103,7 +103,7 @@ class Session:
 def postgresql(url: Url, ip: str) -> Iterator[Session]:
     from psycopg import conninfo, pq
 
-    text = conninfo.make_conninfo("", **_conninfo(url, ip))
+    text = conninfo.make_conninfo("", **keywords(url, ip))
     connection = pq.PGconn.connect_start(text.encode())
     trace = os.memfd_create("trace", os.MFD_CLOEXEC)
     try:
@@ -121,7 +121,7 @@ def postgresql(url: Url, ip: str) -> Iterator[Session]:
         connection.finish()
 
 
-def _conninfo(url: Url, ip: str) -> dict[str, str]:
+def keywords(url: Url, ip: str) -> dict[str, str]:
     """Everything that libpq would take from its environment or its files otherwise is said here."""
     mode = url.param("sslmode") or ("require" if url.param("ssl") == "true" else "")
     if mode in ("verify-ca", "verify-full"):

@@ -247,6 +247,10 @@ class Compose:
         """Creates what `host` (a view) does not show. Images are there already: nothing is built or pulled here."""
         self._call("create", "--no-recreate", "--no-build", "--pull", "never", *services, host=host)
 
+    def run_once(self, host: str, service: str, command: Sequence[str]) -> None:
+        """Runs `command` in a new container of `service`, without what it depends on; it is removed afterwards."""
+        self._call("run", "--rm", "--no-deps", "-T", service, *command, host=host)
+
     def _call(self, *arguments: str, host: str | None = None, profiles: Sequence[str] | None = None) -> tuple[str, str]:
         source = self.source
         flags: list[str] = []

@@ -180,11 +180,12 @@ def explained(subject: str, arguments: Sequence[str], out: str, err: str) -> Shi
     _dummy, rest = lines(err or out)
     said = decisive(rest) or "it failed without a word"
     code, remedy = classified(said)
-    verb = next((word for word in arguments if word in ("config", "pull", "build", "create")), "")
+    verb = next((word for word in arguments if word in ("config", "pull", "build", "create", "run")), "")
     doing = {"pull": "pulling: ", "build": "building: ", "create": "creating: "}.get(verb, "")
     # A build's own output is the log of a failure that Compose only names; where it prints that depends on its version.
     told = [*lines(out)[1], *rest] if err else rest
-    logs = {f"docker compose {verb}": told[-20:]} if verb in ("build", "pull", "create") and len(told) > 1 else None
+    wordy = len(told) > 1 or verb == "run"
+    logs = {f"docker compose {verb}": told[-20:]} if verb in ("build", "pull", "create", "run") and wordy else None
     return ShipshapeError(Finding(CRITICAL, subject, code, f"{doing}{said}", remedy), logs=logs)
 
 

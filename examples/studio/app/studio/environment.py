@@ -22,3 +22,10 @@ def words(name: str, default: str = "") -> list[str]:
 
 def flag(name: str) -> bool:
     return os.environ.get(name, "").lower() in ("1", "true", "yes")
+
+
+def positive(name: str, default: int) -> int:
+    text = os.environ.get(name, "") or str(default)
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ImproperlyConfigured(f"{name} is {text!r}, and must be a whole number from 1 on")
+    return int(text)

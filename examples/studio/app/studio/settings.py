@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import dj_database_url
 
-from .environment import flag, required, words
+from .environment import flag, positive, required, words
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "1.0.0"
@@ -27,6 +28,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "studio.apps.core",
     "studio.apps.tasks",
+    "studio.apps.visitors",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -60,6 +62,9 @@ DATABASES = {"default": dj_database_url.parse(required("DATABASE_URL"), conn_max
 if DATABASES["default"]["ENGINE"].endswith("postgresql"):
     # A database that is gone must show within a healthcheck's time, not after the kernel's two minutes.
     DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 3)
+else:
+    # A transaction that reads and then writes takes its lock at the beginning, or SQLite ends it when another wrote.
+    DATABASES["default"].setdefault("OPTIONS", {}).update(transaction_mode="IMMEDIATE", timeout=20)
 
 # Files that the worker makes and the proxy serves: one volume, shared by the three.
 MEDIA_ROOT = Path(os.environ.get("STUDIO_MEDIA_ROOT", "/data/media"))
@@ -70,6 +75,22 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
+
+# The visitors' directories and those of who signed up, below a volume of their own.
+VISITOR_DATA_ROOT = Path(os.environ.get("STUDIO_DATA_ROOT", "/data/users"))
+VISITOR_TEMPLATE = Path(os.environ.get("STUDIO_WORKSPACE_TEMPLATE", BASE_DIR / "studio/apps/visitors/workspace"))
+VISITOR_POOL_SIZE = positive("STUDIO_VISITOR_POOL_SIZE", 32)
+VISITOR_LIFETIME = timedelta(hours=positive("STUDIO_VISITOR_HOURS", 24))
+# Whatever is not said to be something else is production: there visitors' work is not thrown away unasked.
+PRODUCTION = os.environ.get("STUDIO_ENVIRONMENT", "production") not in ("demo", "development", "test")
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+LOGIN_URL = "visitors:login"
+LOGIN_REDIRECT_URL = "visitors:writer"
+LOGOUT_REDIRECT_URL = "home"
 
 USE_TZ = True
 TIME_ZONE = "UTC"

@@ -8,4 +8,5 @@ from django.urls import include, path
 urlpatterns = [
     path("", include("studio.apps.core.urls")),
     path("tasks/", include("studio.apps.tasks.urls")),
+    path("writer/", include("studio.apps.visitors.urls")),
 ]

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Directories below the data root. A slot's is built beside and renamed into place; nothing is reached by a symlink."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from django.conf import settings
+
+from .limits import ACCOUNT, MARKER, PROJECT, WORKSPACE
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def home(name: str) -> Path:
+    """An account's directory. The name has become a path here, so it is looked at here."""
+    if not ACCOUNT.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be the name of a directory")
+    return Path(settings.VISITOR_DATA_ROOT) / name
+
+
+def scratch() -> Path:
+    """Where directories are built and taken apart: on the data root's own file system, so that renames are possible."""
+    return Path(settings.VISITOR_DATA_ROOT) / ".visitor-pool"
+
+
+def aside(name: str) -> Path:
+    """A new name in the scratch. Modules that look after the pool have entries there, too, by other names."""
+    return scratch() / f"app-{name}.{secrets.token_hex(4)}"
+
+
+@contextmanager
+def opened(name: str, *below: str) -> Iterator[int]:
+    """A descriptor of a directory below an account's own. It stays with the directory when that is moved away."""
+    folder = os.open(home(name), FOLDER)
+    try:
+        for part in below:
+            deeper = os.open(part, FOLDER, dir_fd=folder)
+            os.close(folder)
+            folder = deeper
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def has_project(name: str) -> bool:
+    try:
+        with opened(name, PROJECT):
+            return True
+    except OSError:
+        return False
+
+
+def has_workspace(name: str) -> bool:
+    """Whether the marker is there, and not empty."""
+    try:
+        with opened(name, PROJECT, *WORKSPACE) as folder:
+            seen = os.stat(MARKER, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISREG(seen.st_mode):
+                return seen.st_size > 0
+        with opened(name, PROJECT, *WORKSPACE, MARKER) as marker:
+            return bool(os.listdir(marker))
+    except OSError:
+        return False
+
+
+def build(name: str) -> Path:
+    """A fresh directory for an account, in the scratch; it is nobody's until it is renamed."""
+    root = Path(settings.VISITOR_DATA_ROOT)
+    while True:
+        new = aside(name)
+        scratch().mkdir(mode=0o700, exist_ok=True)
+        # Whoever found the scratch empty has removed it in between: once more.
+        with suppress(FileNotFoundError):
+            new.mkdir()
+            break
+    owner = os.stat(root)
+    writer = new.joinpath(PROJECT, *WORKSPACE)
+    writer.parent.mkdir(parents=True)
+    shutil.copytree(settings.VISITOR_TEMPLATE, writer, symlinks=True, copy_function=shutil.copyfile)
+    for folder, _, files in os.walk(new):
+        own(Path(folder), owner, 0o7777)
+        for file in files:
+            own(Path(folder, file), owner, 0o666)
+    return new
+
+
+def own(path: Path, like: os.stat_result | None = None, mask: int = 0o7777) -> None:
+    """Gives a new entry the data root's owner and mode."""
+    if path.is_symlink():
+        return
+    like = like or os.stat(settings.VISITOR_DATA_ROOT)
+    path.chmod(stat.S_IMODE(like.st_mode) & mask)
+    if os.geteuid() == 0:
+        os.chown(path, like.st_uid, like.st_gid)
+
+
+def replace(name: str) -> None:
+    """Puts a fresh directory in the place of an account's, with all that lies in the old one."""
+    new = build(name)
+    put_away(name)
+    os.rename(new, home(name))
+    if not has_workspace(name):
+        raise OSError(
+            f"{home(name)} was built anew, and has no workspace: is the template {settings.VISITOR_TEMPLATE} whole?"
+        )
+    sweep(name)
+
+
+def put_away(name: str) -> None:
+    """Takes whatever bears the account's name out of its place; `sweep` deletes it."""
+    with suppress(FileNotFoundError):
+        os.rename(home(name), aside(name))
+
+
+def remove(name: str) -> None:
+    scratch().mkdir(mode=0o700, exist_ok=True)
+    put_away(name)
+    sweep(name)
+
+
+def mend(name: str) -> None:
+    """Adds what is missing of an account's project and workspace, and touches nothing that is there."""
+    if has_workspace(name):
+        return
+    new = build(name)
+    try:
+        _put_missing(new, name)
+    except OSError:
+        if not has_workspace(name):  # somebody else may have been faster
+            raise
+    finally:
+        delete(new)
+    if not has_workspace(name):
+        raise OSError(f"{home(name)} could not be given a workspace: something else lies in its place")
+
+
+def _put_missing(new: Path, name: str) -> None:
+    """The outermost directory that is missing, whole; or else what the workspace lacks."""
+    parts: tuple[str, ...] = ()
+    for part in (None, PROJECT, *WORKSPACE):
+        parts += (part,) if part else ()
+        place = home(name).joinpath(*parts)
+        if not os.path.lexists(place):
+            os.rename(new.joinpath(*parts), place)
+            return
+        if place.is_symlink() or not place.is_dir():
+            raise OSError(f"{place} is no directory, and nothing is put through it")
+    _mend_workspace(new.joinpath(*parts), home(name).joinpath(*parts))
+
+
+def _mend_workspace(new: Path, place: Path) -> None:
+    for entry in sorted(new.iterdir()):
+        target = place / entry.name
+        # An empty marker counts as none, and a rename replaces it: an empty directory, or a file of no bytes.
+        if not os.path.lexists(target) or (entry.name == MARKER and entry.is_dir() == target.is_dir()):
+            os.rename(entry, target)
+
+
+def delete(path: Path) -> None:
+    """Deletes one entry of the scratch, and the scratch with its last one."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+    _leave()
+
+
+def sweep(name: str) -> None:
+    """Deletes what a slot has in the scratch. Only whoever holds the slot's lock may."""
+    for entry in sorted(scratch().glob(f"app-{name}.*")):
+        delete(entry)
+    _leave()
+
+
+def sweep_old(seconds: float = 3600) -> None:
+    """Deletes what somebody was killed over: no living build is that old."""
+    for entry in sorted(scratch().glob("app-*")):
+        with suppress(OSError):
+            if time.time() - entry.lstat().st_ctime > seconds:
+                delete(entry)
+    _leave()
+
+
+def _leave() -> None:
+    with suppress(OSError):
+        scratch().rmdir()  # only if it is empty

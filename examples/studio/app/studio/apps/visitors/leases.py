@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Leases: one row a slot. Taking one is one statement, so that any number of visitors may come at the same moment."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass, field
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.contrib.sessions.backends.base import SessionBase
+from django.db import connection
+from django.utils import timezone
+
+from .limits import HELD_BACK, PREFIX, PROJECT, number_of, username
+from .models import Project, VisitorAllocation
+
+PROJECT_KEY, USER_KEY, TOKEN_KEY = SESSION_KEYS = (
+    "visitor_project_id",
+    "visitor_user_id",
+    "visitor_allocation_token",
+)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A session's hold on a slot."""
+
+    number: int
+    user_id: int
+    project_id: int
+    session_key: str
+    token: str = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return username(self.number)
+
+
+# The lowest free slot that has a visitor's account and a project. A row that another visit is just taking is passed by,
+# not waited for: no two visits get the same, and none waits for another. The CTE is run once, where a subquery in the
+# UPDATE could be run again for each row; LIMIT keeps the look at account and project to the rows that are met.
+_POSTGRESQL = """
+    WITH free AS (
+        SELECT slot.id, own.user_id, own.project_id
+        FROM project_app_visitorallocation AS slot
+        CROSS JOIN LATERAL (
+            SELECT account.id AS user_id, project.id AS project_id
+            FROM auth_user AS account
+            JOIN project_app_project AS project ON project.owner_id = account.id AND project.slug = %s
+            WHERE account.is_active AND NOT account.is_staff AND NOT account.is_superuser
+                AND account.password LIKE '!%%' AND account.username =
+                %s || lpad(slot.visitor_number::text, greatest(3, length(slot.visitor_number::text)), '0')
+            LIMIT 1
+        ) AS own
+        WHERE NOT slot.is_active
+        ORDER BY slot.visitor_number
+        LIMIT 1
+        FOR UPDATE OF slot SKIP LOCKED
+    )
+    UPDATE project_app_visitorallocation AS slot
+    SET is_active = true, session_key = %s, allocation_token = %s, allocated_at = %s, expires_at = %s
+    FROM free WHERE slot.id = free.id
+    RETURNING slot.visitor_number, free.user_id, free.project_id
+"""
+# SQLite lets one writer in at a time, and the whole statement is inside.
+_SQLITE = """
+    WITH free AS (
+        SELECT slot.id FROM project_app_visitorallocation AS slot
+        JOIN project_app_project AS project ON project.slug = %s
+        JOIN auth_user AS account ON account.id = project.owner_id AND account.is_active
+            AND NOT account.is_staff AND NOT account.is_superuser AND account.password LIKE '!%%'
+            AND account.username = %s || printf('%%03d', slot.visitor_number)
+        WHERE NOT slot.is_active
+        ORDER BY slot.visitor_number
+        LIMIT 1
+    )
+    UPDATE project_app_visitorallocation
+    SET is_active = true, session_key = %s, allocation_token = %s, allocated_at = %s, expires_at = %s
+    WHERE id = (SELECT id FROM free)
+    RETURNING visitor_number
+"""
+
+_FREE = """
+    UPDATE project_app_visitorallocation
+    SET is_active = false, session_key = '', allocation_token = %s, allocated_at = %s, expires_at = %s
+    WHERE visitor_number = %s
+"""
+
+
+def digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def no_token() -> str:
+    """What stands in the row of a slot that nobody has: the hash of nothing that anybody knows."""
+    return secrets.token_hex(32)
+
+
+def allocate(session_key: str) -> Lease | None:
+    """Lend the lowest free slot to a session; None when every one is taken at this moment."""
+    token, now = secrets.token_hex(32), timezone.now()
+    times = [connection.ops.adapt_datetimefield_value(at) for at in (now, now + settings.VISITOR_LIFETIME)]
+    values = [PROJECT, PREFIX, session_key, digest(token), *times]
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(_POSTGRESQL, values)
+            row = cursor.fetchone()
+        else:
+            cursor.execute(_SQLITE, values)
+            row = _whole(cursor.fetchone())
+    return Lease(*row, session_key, token) if row else None
+
+
+def _whole(row: tuple[int] | None) -> tuple[int, int, int] | None:
+    """SQLite returns columns of the changed table only; the account and the project are looked up beside it."""
+    if row is None:
+        return None
+    project = Project.objects.get(owner__username=username(row[0]), slug=PROJECT)
+    return row[0], project.owner_id, project.pk
+
+
+def held(session: SessionBase) -> Lease | None:
+    """The session's lease, if it holds one at this very moment: looked up anew for every use."""
+    token, user_id, project_id = (session.get(key) for key in (TOKEN_KEY, USER_KEY, PROJECT_KEY))
+    if not (isinstance(token, str) and isinstance(user_id, int) and isinstance(project_id, int)):
+        return None
+    project = Project.objects.select_related("owner").filter(pk=project_id, owner_id=user_id, slug=PROJECT).first()
+    number = number_of(project.owner.username) if project else None
+    if project is None or number is None or not session.session_key or session.session_key in HELD_BACK:
+        return None
+    if is_somebodys(project.owner):
+        return None
+    lease = Lease(number, user_id, project_id, session.session_key, token)
+    return lease if holds(lease) else None
+
+
+def holds(lease: Lease, *, lock: bool = False) -> bool:
+    """Whether the row agrees: this slot, this session, this token, not expired. With `lock` it stays so, until the
+    transaction ends."""
+    rows = VisitorAllocation.objects.select_for_update() if lock else VisitorAllocation.objects
+    row = rows.filter(
+        visitor_number=lease.number, session_key=lease.session_key, is_active=True, expires_at__gte=timezone.now()
+    ).first()
+    return hmac.compare_digest(digest(lease.token), row.allocation_token if row else no_token())
+
+
+def is_somebodys(account: User) -> bool:
+    """Whether a person can log in to it, or it may more than visitors: then it is no slot's, and is not touched."""
+    return account.is_staff or account.is_superuser or account.has_usable_password()
+
+
+def remember(session: SessionBase, lease: Lease) -> None:
+    session[PROJECT_KEY], session[USER_KEY], session[TOKEN_KEY] = lease.project_id, lease.user_id, lease.token
+
+
+def forget(session: SessionBase) -> None:
+    """Takes the keys out of the session."""
+    for key in SESSION_KEYS:
+        session.pop(key, None)
+
+
+def free(number: int) -> None:
+    """Offers a slot. Whoever calls this has looked at its directory."""
+    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    with connection.cursor() as cursor:
+        cursor.execute(_FREE, [no_token(), now, now, number])

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`manage.py create_visitor_pool`: makes, grows, shrinks and repairs the pool, or shows how it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from studio.apps.visitors import pool, status
+from studio.apps.visitors.management.arguments import at_least_one
+
+
+class Command(BaseCommand):
+    help = "Make every slot of the visitor pool that is missing, and repair the others. Safe to run at every start."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--size", type=at_least_one, help="number of slots; without it the pool never shrinks")
+        parser.add_argument("--status", action="store_true", help="only count, and change nothing")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        if options["status"]:
+            seen = status.look()
+            self.stdout.write(seen.text())
+            wrong = seen.findings()
+        else:
+            self.stdout.write("Initializing visitor pool...")
+            wrong = pool.provide(options["size"])
+        if wrong:
+            raise CommandError("The visitor pool is not whole:\n  " + "\n  ".join(wrong))
+        if not options["status"]:
+            # Rows and directories have just been looked at once more; this is not a wish.
+            self.stdout.write("Visitor pool ready")

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`manage.py reset_visitor_pool`: ends leases, clears their workspaces, and leaves a whole pool. Never asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from studio.apps.visitors import pool, slots, status
+from studio.apps.visitors.limits import username
+from studio.apps.visitors.management.arguments import at_least_one
+from studio.apps.visitors.models import VisitorAllocation
+
+
+class Command(BaseCommand):
+    help = "Clear the workspaces of all visitors, of one, or of those whose lease has expired."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--visitor", type=at_least_one, metavar="N", help="only this slot")
+        which.add_argument("--expired", action="store_true", help="only leases that have ended; allowed anywhere")
+        parser.add_argument("--force", action="store_true", help="also where STUDIO_ENVIRONMENT is production")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        if options["expired"]:
+            self.stdout.write(f"Expired leases cleared: {pool.renew_expired()}")
+            self.whole(status.look().findings())
+            return
+        if settings.PRODUCTION and not options["force"]:
+            raise CommandError("This is production (STUDIO_ENVIRONMENT): visitors would lose their work. See --force.")
+        numbers = self.numbers(options["visitor"])
+        cleared = sum(slots.renew(number) for number in numbers)
+        self.stdout.write(f"Slots cleared: {cleared} of {len(numbers)}")
+        self.whole(pool.provide())
+        self.stdout.write("Visitor pool ready")
+
+    def numbers(self, visitor: int | None) -> list[int]:
+        known = list(VisitorAllocation.objects.order_by("visitor_number").values_list("visitor_number", flat=True))
+        if visitor is None:
+            return known
+        if visitor not in known:
+            raise CommandError(f"There is no slot {username(visitor)}; the pool has {len(known)}. Nothing was changed.")
+        return [visitor]
+
+    def whole(self, wrong: list[str]) -> None:
+        if wrong:
+            raise CommandError("The visitor pool is not whole:\n  " + "\n  ".join(wrong))

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The sections of a manuscript: files in one directory, by names that cannot lead out of it.
+
+The directory is opened before the lease is looked at, and everything is done through that descriptor. If the slot is
+cleaned in between, the descriptor stays with the old directory: nobody ever reads or writes the next visitor's files.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from . import disk
+from .limits import PROJECT, SECTION, SECTIONS, WORKSPACE
+
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+SUFFIX = ".tex"
+
+
+@contextmanager
+def opened(owner: str) -> Iterator[int]:
+    """The directory of the sections in an account's workspace."""
+    with disk.opened(owner, PROJECT, *WORKSPACE, *SECTIONS) as folder:
+        yield folder
+
+
+def names(folder: int) -> list[str]:
+    found = (name.removesuffix(SUFFIX) for name in os.listdir(folder) if name.endswith(SUFFIX))
+    return sorted(name for name in found if SECTION.fullmatch(name))
+
+
+def read(folder: int, name: str) -> str:
+    with open(os.open(_file(name), READ, dir_fd=folder), encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def write(folder: int, name: str, text: str) -> None:
+    """A reader finds the old text or the new one, whole."""
+    file, new = _file(name), f".new-{secrets.token_hex(4)}"
+    try:
+        mode = os.stat(file, dir_fd=folder, follow_symlinks=False).st_mode & 0o777
+        with open(os.open(new, CREATE, mode, dir_fd=folder), "w", encoding="utf-8", newline="\n") as target:
+            target.write(text)
+            target.flush()
+            os.fsync(target.fileno())
+        os.rename(new, file, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(new, dir_fd=folder)
+        raise
+
+
+def _file(name: str) -> str:
+    if not SECTION.fullmatch(name):
+        raise ValueError(f"{name!r} is no section's name")
+    return f"{name}{SUFFIX}"

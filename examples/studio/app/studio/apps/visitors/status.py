@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What there is of the pool, counted from rows and directories: every slot of which anything exists is seen."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from django.conf import settings
+from django.contrib.auth.models import User
+
+from . import disk, leases
+from .limits import CROWDED, PREFIX, PROJECT, number_of, username
+from .models import Project, VisitorAllocation
+
+
+@dataclass
+class Slot:
+    """One slot, as it was found."""
+
+    number: int
+    account: User | None = None
+    project: Project | None = None
+    row: VisitorAllocation | None = None
+    directory: bool = False
+    workspace: bool = False
+
+    @property
+    def name(self) -> str:
+        return username(self.number)
+
+    @property
+    def foreign(self) -> bool:
+        return self.account is not None and leases.is_somebodys(self.account)
+
+    @property
+    def draining(self) -> bool:
+        """The pool has shrunk: the slot goes when its lease ends."""
+        return self.account is not None and not self.account.is_active
+
+    def lacks(self) -> list[str]:
+        return [
+            what
+            for what, there in (
+                ("account", self.account is not None),
+                ("project", self.project is not None),
+                ("allocation row", self.row is not None),
+                ("directory", self.directory),
+                ("workspace", self.workspace or not self.directory),
+            )
+            if not there
+        ]
+
+    @property
+    def state(self) -> str:
+        """allocatable, leased, expired, resetting, quarantined or missing: exactly one of them."""
+        if self.row is None or self.account is None or self.project is None or self.foreign:
+            return "missing"
+        if self.row.state != "free":
+            return self.row.state
+        return "missing" if self.lacks() or self.draining else "allocatable"
+
+    def findings(self) -> list[str]:
+        found = [f"{self.name}: its {what} is missing" for what in self.lacks()]
+        if self.foreign:
+            found.append(f"{self.name}: the account is somebody's, and no slot's")
+        if self.draining and self.row is not None and self.row.state != "leased":
+            found.append(f"{self.name}: is left over from a larger pool")
+        if self.row is not None and self.row.state == "quarantined":
+            found.append(f"{self.name}: could not be cleaned, and is quarantined")
+        if self.row is not None and self.row.state == "resetting":
+            found.append(f"{self.name}: its cleaning was begun and has not ended")
+        if self.project is not None and self.directory and self.project.writer_initialized != self.workspace:
+            found.append(f"{self.name}: the database says otherwise than the disk about its workspace")
+        return found
+
+
+@dataclass
+class Pool:
+    slots: dict[int, Slot] = field(default_factory=dict)
+
+    def at(self, number: int) -> Slot:
+        return self.slots.setdefault(number, Slot(number))
+
+    def count(self, state: str) -> int:
+        return sum(slot.state == state for slot in self.slots.values())
+
+    @property
+    def size(self) -> int:
+        """The highest number that is in use and is to stay."""
+        return max((n for n, slot in self.slots.items() if slot.row and slot.account and not slot.draining), default=0)
+
+    def findings(self, size: int | None = None) -> list[str]:
+        """What is wrong, in words; `size` is how many slots there should be, if not as many as there are."""
+        wanted = self.size if size is None else size
+        if not self.slots and not wanted:
+            return ["the pool has no slot: run manage.py create_visitor_pool"]
+        absent = [f"{username(n)}: nothing of it is there" for n in range(1, wanted + 1) if n not in self.slots]
+        return [*absent, *(found for n in sorted(self.slots) for found in self.slots[n].findings())]
+
+    @property
+    def crowded(self) -> bool:
+        return bool(self.slots) and self.count("leased") > CROWDED * len(self.slots)
+
+    def text(self) -> str:
+        """The status, word for word as everybody's scripts expect it."""
+        return (
+            f"\n=== Visitor Pool Status ===\nTotal slots: {len(self.slots)}\nAllocated: {self.count('leased')}\n"
+            f"Free: {self.count('allocatable')}\nExpired: {self.count('expired')}"
+        )
+
+
+def look() -> Pool:
+    pool = Pool()
+    for account in User.objects.filter(username__startswith=PREFIX):
+        number = number_of(account.username)
+        if number is not None:
+            pool.at(number).account = account
+    owners = {slot.account.pk: slot for slot in pool.slots.values() if slot.account}
+    for project in Project.objects.filter(slug=PROJECT, owner__username__startswith=PREFIX):
+        if project.owner_id in owners:
+            owners[project.owner_id].project = project
+    for row in VisitorAllocation.objects.filter(visitor_number__gte=1):
+        pool.at(row.visitor_number).row = row
+    for number in _directories(Path(settings.VISITOR_DATA_ROOT)):
+        pool.at(number)
+    for slot in pool.slots.values():
+        slot.directory = disk.has_project(slot.name)
+        slot.workspace = slot.directory and disk.has_workspace(slot.name)
+    return pool
+
+
+def _directories(root: Path) -> list[int]:
+    if not root.is_dir():
+        return []
+    return [number for name in os.listdir(root) if (number := number_of(name))]

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Signing up: the project moves, byte for byte, and nothing is lost wherever it is killed."""
+
+from __future__ import annotations
+
+import os
+from unittest import mock
+
+from django.contrib.auth.models import User
+from django.db import DatabaseError
+
+from studio.apps.visitors import handover, leases, slots, transfers
+from studio.apps.visitors.models import Project, VisitorAllocation
+
+from .visitors import ABSTRACT, KilledError, PoolCase
+
+FORM = {"username": "alice", "password": "correct horse battery"}
+
+
+class SignUp(PoolCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.seed()
+        self.browser, _ = self.visit()
+        self.save(self.browser, "my life's work")
+        self.project = self.browser.session["visitor_project_id"]
+
+    def sign_up(self) -> int:
+        return self.browser.post("/writer/signup", FORM).status_code
+
+    def bytes_of(self, owner: str) -> dict[str, tuple[int, int, bytes]]:
+        top = self.root / owner / "default-project"
+        return {
+            str(path.relative_to(top)): (path.stat().st_mode, path.stat().st_mtime_ns, path.read_bytes())
+            for path in top.rglob("*")
+            if path.is_file()
+        }
+
+    def test_the_project_becomes_the_accounts_and_the_slot_is_new(self) -> None:
+        (self.root / "visitor-001" / ABSTRACT).chmod(0o640)
+        before = self.bytes_of("visitor-001")
+        assert self.sign_up() == 302
+        assert self.bytes_of("alice") == before
+        assert Project.objects.get(pk=self.project).owner.username == "alice"
+        assert sorted(os.listdir(self.root / "alice")) == ["default-project"]
+        assert not any(key in self.browser.session for key in leases.SESSION_KEYS)
+        assert self.row(1).state == "free"
+        assert self.whole(1)
+        assert Project.objects.get(owner__username="visitor-001").pk != self.project
+        _, number = self.visit()
+        assert number == 1
+        assert "life" not in self.abstract("visitor-001")
+        self.assertContains(self.browser.get("/writer/"), "my life&#x27;s work")
+        assert self.save(self.browser, "and more") == 302
+        assert self.abstract("alice") == "and more"
+
+    def test_the_account_can_log_in_again(self) -> None:
+        self.sign_up()
+        self.browser.post("/writer/logout")
+        assert self.browser.post("/writer/login", FORM).status_code == 302
+        self.assertContains(self.browser.get("/writer/"), "my life&#x27;s work")
+
+    def test_what_lies_there_already_is_never_overwritten(self) -> None:
+        theirs = self.root / "alice/default-project"
+        theirs.mkdir(parents=True)
+        (theirs / "thesis.tex").write_text("somebody's")
+        before = self.snapshot()
+        assert self.sign_up() == 422
+        assert self.snapshot() == before
+        assert not User.objects.filter(username="alice").exists()
+        assert self.save(self.browser, "still mine") == 302
+
+    def test_names_that_are_taken_reserved_or_lead_elsewhere_are_refused(self) -> None:
+        User.objects.create_user("bob", password="x")
+        User.objects.create_superuser("root", password="x")
+        before = self.snapshot()
+        for name in (
+            "bob",
+            "root",
+            "visitor-002",
+            "visitor-999",
+            "..",
+            ".visitor-pool",
+            "a/b",
+            "Alice",
+            "a b",
+            "",
+            "é",
+        ):
+            with self.subTest(name):
+                response = self.browser.post("/writer/signup", {**FORM, "username": name})
+                assert response.status_code == 422
+        assert self.snapshot() == before
+
+    def test_after_the_lease_has_ended_nothing_moves(self) -> None:
+        lease = leases.held(self.browser.session)
+        self.expire(1)
+        before = self.snapshot()
+        with self.assertRaises(handover.EndedError):
+            handover.sign_up("alice", "x", lease)
+        assert self.snapshot() == before
+        assert not User.objects.filter(username="alice").exists()
+
+    def test_who_has_no_lease_gets_a_workspace_of_their_own(self) -> None:
+        browser = self.client_class()
+        assert browser.post("/writer/signup", FORM).status_code == 302
+        self.assertContains(browser.get("/writer/"), "Abstract")
+        assert (self.root / "alice" / ABSTRACT).is_file()
+        assert self.abstract("visitor-001") == "my life's work"
+
+    def test_killed_at_any_step_one_more_try_heals_and_no_byte_is_lost(self) -> None:
+        """Before the commit the visitor has everything back, after it the account has everything."""
+        for step, call, when, committed in (
+            ("disk.own", 1, "before", False),  # the account's directory is there
+            ("transfers.os.rename", 1, "before", False),  # and the mark
+            ("transfers.os.rename", 1, "after", False),  # and the project, but not yet the commit
+            ("transfers.settle", 2, "before", True),  # committed, and the mark still there
+            ("slots.finish", 1, "before", True),
+            ("disk.build", 1, "after", True),
+            ("disk.put_away", 1, "before", True),
+            ("disk.put_away", 1, "after", True),
+            ("disk.sweep", 1, "before", True),
+            ("leases.free", 1, "before", True),
+        ):
+            with self.subTest(step=step, when=when):
+                VisitorAllocation.objects.all().delete()
+                User.objects.all().delete()
+                self.setUp()
+                mine = self.bytes_of("visitor-001")
+                lease = leases.held(self.browser.session)
+                with self.killed(f"studio.apps.visitors.{step}", call, when), self.assertRaises(KilledError):
+                    handover.sign_up("alice", "x", lease)
+                assert User.objects.filter(username="alice").exists() == committed
+                self.seed()
+                owner = "alice" if committed else "visitor-001"
+                assert self.bytes_of(owner) == mine
+                assert Project.objects.get(pk=self.project).owner.username == owner
+                assert self.whole(1)
+                assert bool(list(self.root.glob("alice/*"))) == committed
+                assert not list(self.root.glob("*/.from-*"))
+                assert not (self.root / ".visitor-pool").exists()
+                if committed:
+                    assert self.row(1).state == "free"
+                else:
+                    assert self.save(self.browser, "still here") == 302
+                    assert self.sign_up() == 302
+                    assert self.abstract("alice") == "still here"
+
+    def test_a_commit_that_fails_puts_everything_back(self) -> None:
+        before = self.bytes_of("visitor-001")
+        move = transfers.move
+
+        def fails(*names: str) -> None:
+            move(*names)
+            raise DatabaseError("connection lost")
+
+        with mock.patch.object(transfers, "move", fails), self.assertRaises(DatabaseError):
+            handover.sign_up("alice", "x", leases.held(self.browser.session))
+        assert self.bytes_of("visitor-001") == before
+        assert not (self.root / "alice").exists()
+        assert self.sign_up() == 302
+
+    def test_a_slot_that_cannot_be_rebuilt_is_kept_back_and_the_account_has_its_work(self) -> None:
+        with mock.patch.object(slots.disk, "replace", side_effect=OSError("disk full")):
+            assert self.sign_up() == 302
+        assert self.abstract("alice") == "my life's work"
+        assert self.row(1).state == "quarantined"
+        assert self.visit()[1] == 2
+        self.seed()
+        assert self.row(1).state == "free"
+        assert self.whole(1)

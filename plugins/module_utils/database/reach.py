@@ -1,0 +1,62 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where an application's database is: for modules that speak to it themselves."""
+
+from __future__ import annotations
+
+from ..report.finding import ShipshapeError, failure
+from .login import keywords
+from .spelling import masked, secrets_in
+from .url import POSTGRESQL, Parsed, Url, parse
+from .verify import Seen, Verifier
+
+Reach = tuple[dict[str, str], str]  # libpq's keywords; the URL as it may be shown
+
+
+def value(seen: Seen, service: str, variable: str) -> str:
+    """What the next container of `service` gets in `variable`."""
+    if service not in seen.project.services:
+        known = ", ".join(sorted(seen.project.services))
+        what = f"the project has no service {service} (it has {known})"
+        raise failure(service, "service-unknown", what, "Check `service`, `services` and `profiles`")
+    found = seen.resolved(service).get(variable)
+    if not found:
+        what = f"it has no variable {variable}, which is to hold its database's URL"
+        raise failure(service, "variable-missing", what, "Check `database_variable`, or give `database_url`")
+    return found
+
+
+def given(text: str) -> Reach:
+    """A URL as this machine sees it."""
+    parsed = parse(text)
+    url = _postgresql(parsed, "database_url")
+    found = keywords(url, "")
+    return {**found, "host": url.host or "", "hostaddr": ""}, masked(parsed)
+
+
+def of_service(verifier: Verifier, seen: Seen, service: str, text: str) -> Reach:
+    """A URL as the containers of `service` see it: its host may be a name that only they know."""
+    parsed = parse(text)
+    verifier.hide(secrets_in(parsed))
+    url = _postgresql(parsed, service)
+    found = verifier.address(text, seen, service)
+    at = found[1] if found is not None else None
+    if at is None or not at.ip:
+        why = at.why if at is not None else "its URL cannot be read"
+        remedy = (at.remedy if at is not None else "") or "Give `database_url` as this machine reaches the server"
+        raise failure(masked(parsed), "database-unreachable", why, remedy)
+    return keywords(url, at.ip), masked(parsed)
+
+
+def _postgresql(parsed: Parsed, subject: str) -> Url:
+    if parsed.url is None or parsed.fatal:
+        flaw = next((flaw for flaw in parsed.flaws if flaw.fatal), parsed.flaws[0])
+        raise _refused(subject, f"its URL {flaw.what}", flaw.remedy)
+    if parsed.url.family != POSTGRESQL:
+        raise _refused(subject, f"its URL is of {parsed.url.family}", "The pool can be in PostgreSQL or SQLite")
+    return parsed.url
+
+
+def _refused(subject: str, what: str, remedy: str) -> ShipshapeError:
+    return failure(subject, "database-url-invalid", what, remedy)

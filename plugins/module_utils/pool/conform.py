@@ -1,0 +1,119 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether the live database is as option `schema` says: one finding for each thing that is not. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ..report.finding import CRITICAL, WARNING, Finding
+from .model import QUARANTINED
+from .schema import ALLOCATIONS, PROJECTS, USERS, Schema, Table
+from .store import BOOLEAN, INTEGER, OTHER, TEXT, TIME, LiveColumn, LiveTable
+
+MISSING_TABLE = "table-missing"
+# our column: (kind, the least length that it must take)
+_WANTED: Mapping[str, Mapping[str, tuple[str, int]]] = {
+    USERS: {
+        "username": (TEXT, 0),
+        "password": (TEXT, 41),
+        "is_superuser": (BOOLEAN, 0),
+        "is_staff": (BOOLEAN, 0),
+    },
+    PROJECTS: {"name": (TEXT, 0), "slug": (TEXT, 0)},
+    ALLOCATIONS: {
+        "visitor_number": (INTEGER, 0),
+        "session_key": (TEXT, len(QUARANTINED)),
+        "allocation_token": (TEXT, 64),
+        "allocated_at": (TIME, 0),
+        "expires_at": (TIME, 0),
+        "is_active": (BOOLEAN, 0),
+    },
+}
+# Without these two visitors can be handed one slot, or one token can fit two slots.
+_UNIQUE = {
+    ALLOCATIONS: ((("visitor_number",), CRITICAL), (("allocation_token",), CRITICAL)),
+    USERS: ((("username",), CRITICAL),),
+    PROJECTS: ((("owner_id", "slug"), WARNING),),
+}
+
+
+def differences(schema: Schema, live: Mapping[str, LiveTable | None], sqlite: bool) -> list[Finding]:
+    """`live` maps users, projects and allocations to what the database has."""
+    found: list[Finding] = []
+    for part, table in schema.tables.items():
+        there = live[part]
+        if there is None:
+            what = "there is no such table"
+            remedy = f"Run the application's migrations (option `migrate_command` does), or mend schema.{part}.table"
+            found.append(Finding(CRITICAL, table.name, MISSING_TABLE, what, remedy))
+            continue
+        flag = {USERS: schema.user_flag, PROJECTS: schema.workspace_flag}.get(part, "")
+        found += _columns(part, table, there, flag, sqlite)
+        found += _unfilled(part, table, there, flag)
+        found += _unique(part, table, there)
+    return found
+
+
+def _columns(part: str, table: Table, live: LiveTable, flag: str, sqlite: bool) -> Iterator[Finding]:
+    for ours, actual in table.columns.items():
+        column = live.columns.get(actual)
+        if column is None:
+            yield _lacks(table, actual, f"Mend schema.{part}.columns.{ours}, or run the application's migrations")
+        elif ours in _WANTED[part]:
+            yield from _fits(table, actual, column, *_WANTED[part][ours], sqlite)
+    for name in table.constants:
+        if name not in live.columns:
+            yield _lacks(table, name, f"Take it out of schema.{part}.constants")
+    if flag and flag not in live.columns:
+        option = "user_flag" if part == USERS else "workspace_flag"
+        yield _lacks(table, flag, f"Mend option `{option}`; an empty word means that there is no such column")
+    elif flag:
+        yield from _fits(table, flag, live.columns[flag], BOOLEAN, 0, sqlite)
+
+
+def _lacks(table: Table, name: str, remedy: str) -> Finding:
+    return Finding(CRITICAL, f"{table.name}.{name}", "column-missing", "there is no such column", remedy)
+
+
+def _fits(table: Table, name: str, live: LiveColumn, kind: str, length: int, sqlite: bool) -> Iterator[Finding]:
+    subject = f"{table.name}.{name}"
+    if not _is(live, kind, sqlite):
+        what = f"it is of type {live.type}, where the pool needs {kind}"
+        yield Finding(CRITICAL, subject, "column-type", what, "Name the right column in `schema`, or change its type")
+    elif live.length is not None and live.length < length:
+        what = f"it takes {live.length} characters, and the pool needs {length}"
+        yield Finding(CRITICAL, subject, "column-type", what, "Make it longer")
+
+
+def _is(live: LiveColumn, kind: str, sqlite: bool) -> bool:
+    if live.kind == kind:
+        return True
+    # SQLite's types are only names: whole numbers for truth, and text for times, are as common as their own names.
+    return sqlite and (
+        (kind == BOOLEAN and live.kind == INTEGER)
+        or (kind == TIME and live.kind in (TEXT, OTHER))
+        or (kind == TEXT and live.kind == OTHER)
+    )
+
+
+def _unfilled(part: str, table: Table, live: LiveTable, flag: str) -> Iterator[Finding]:
+    known = {*table.columns.values(), *table.constants, flag}
+    if "id" in table.columns and table["id"] not in table.constants:
+        known -= {table["id"]}
+    for name, column in live.columns.items():
+        if column.not_null and not column.filled and name not in known:
+            what = "it must not be null, and nobody gives it a value"
+            remedy = f"Give it one in schema.{part}.constants"
+            yield Finding(CRITICAL, f"{table.name}.{name}", "column-without-value", what, remedy)
+
+
+def _unique(part: str, table: Table, live: LiveTable) -> Iterator[Finding]:
+    for ours, severity in _UNIQUE[part]:
+        columns = frozenset(table[name] for name in ours)
+        if columns <= set(live.columns) and not any(unique <= columns for unique in live.unique):
+            names = ", ".join(table[name] for name in ours)
+            what = f"no unique index keeps two rows from having the same {names}"
+            remedy = f"Add one: CREATE UNIQUE INDEX ON {table.name} ({names})"
+            yield Finding(severity, f"{table.name}.{names}", "not-unique", what, remedy)

@@ -1,0 +1,96 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Accounts and repositories of the slots on a git server that speaks Gitea's API. The pool does without it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import quote
+
+from ..report.finding import ShipshapeError, failure
+from ..report.result import Report
+
+_TIMEOUT = 10.0
+_AT_ONCE = 4
+_REMEDY = "The slots work without it. Start or mend the git server, check git_url and git_token, then run this again"
+
+
+class GitServer:
+    def __init__(self, url: str, token: str, report: Report) -> None:
+        self._url, self._token, self._report = url.rstrip("/"), token, report
+        if not self._url.startswith(("http://", "https://")):
+            raise failure("git_url", "option-invalid", "is no HTTP URL", "Write https://git.example.org")
+
+    def provide(self, names: Sequence[str], repository: str, *, check: bool) -> None:
+        """Makes what is missing. Raises for the first that the server will not give, or when there is no server."""
+        with ThreadPoolExecutor(_AT_ONCE) as workers:
+            there = workers.map(lambda name: self._there(name, repository), names)
+            missing = [name for name, found in zip(names, there) if not found]
+        for name in missing:
+            has_account = self._ask("GET", f"/users/{quote(name)}")[0] == 200
+            steps = [] if has_account else [("create-git-account", self._account)]
+            for action, step in [*steps, ("create-git-repository", self._repository)]:
+                if check:
+                    self._report.planned(action, name, "the git server has none")
+                    continue
+                changed = self._report.changed
+                try:
+                    with self._report.doing(action, name, "the git server has none"):
+                        step(name, repository)
+                except ShipshapeError:
+                    self._report.changed = changed
+                    raise
+
+    def _there(self, name: str, repository: str) -> bool:
+        status, said = self._ask("GET", f"/repos/{quote(name)}/{quote(repository)}")
+        if status not in (200, 404):
+            raise _refused(name, "look for its repository", status, said)
+        return status == 200
+
+    def _account(self, name: str, _repository: str) -> None:
+        document = {
+            "username": name,
+            "email": f"{name}@visitors.invalid",
+            "password": secrets.token_urlsafe(32),  # nobody is ever told
+            "must_change_password": False,
+        }
+        status, said = self._ask("POST", "/admin/users", document)
+        if status != 201:
+            raise _refused(name, "create its account", status, said)
+
+    def _repository(self, name: str, repository: str) -> None:
+        document = {"name": repository, "private": True}
+        status, said = self._ask("POST", f"/admin/users/{quote(name)}/repos", document)
+        if status not in (201, 409):
+            raise _refused(name, "create its repository", status, said)
+
+    def _ask(self, method: str, path: str, document: Mapping[str, Any] | None = None) -> tuple[int, str]:
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"token {self._token}"
+        body = json.dumps(document).encode() if document is not None else None
+        request = urllib.request.Request(f"{self._url}/api/v1{path}", body, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+                return int(answer.status), ""
+        except urllib.error.HTTPError as error:
+            return error.code, error.read(2000).decode("utf-8", "replace")
+        except (OSError, ValueError) as error:
+            what = f"nothing answers there: {getattr(error, 'reason', error)}"
+            raise failure(self._url, "git-unreachable", what, _REMEDY) from error
+
+
+def _refused(name: str, doing: str, status: int, said: str) -> ShipshapeError:
+    try:
+        words = str(json.loads(said).get("message") or "")
+    except (ValueError, AttributeError):
+        words = ""
+    what = f"the git server would not {doing}: {status} {' '.join(words.split())}".rstrip()
+    return failure(name, "git-refused", what, _REMEDY)

@@ -1,0 +1,207 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a module's options to a pool that can be looked at: database, schema, data_root, template."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..report.finding import Finding, ShipshapeError, failure
+from ..report.result import Report
+from .conform import MISSING_TABLE, differences
+from .disk import Root
+from .model import Settings, settings
+from .place import Application
+from .reconcile import Pool
+from .records import Records
+from .schema import Schema, schema
+from .store import LiveTable, Store
+from .template import Run, Source, Template, source
+
+_SQLITE = "sqlite:"
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A PostgreSQL server: libpq's keywords, and its URL as it may be shown."""
+
+    keywords: Mapping[str, str]
+    spoken: str
+
+
+@dataclass
+class Wish:
+    """Everything that the options ask for, before anything is opened. `url` is the database's; `application` the
+    project that `service` and `data_service` are of, None for none; `reach` makes out a PostgreSQL server."""
+
+    options: Mapping[str, Any]
+    url: str
+    application: Application | None
+    reach: Callable[[str], Reached]
+    run: Run
+    report: Report
+    check: bool
+    settings: Settings = field(init=False)
+    schema: Schema = field(init=False)
+    template: Source = field(init=False)
+
+    def __post_init__(self) -> None:
+        given = self.options
+        self.settings = settings(given)
+        self.schema = schema(given["schema"], given["user_flag"] or "", given["workspace_flag"] or "")
+        self.template = source(given["workspace"])
+
+
+def open_store(wish: Wish) -> tuple[Store, bool]:
+    """The database, and whether it is SQLite."""
+    if not wish.url.startswith(_SQLITE):
+        from .postgresql import PostgresqlStore
+
+        reached = wish.reach(wish.url)
+        return PostgresqlStore(reached.keywords, reached.spoken), False
+    from .sqlite import SqliteStore
+
+    path = sqlite_path(wish.url)
+    if wish.options.get("database_url") is None and wish.application is not None:
+        path = wish.application.host_path(wish.options["service"], path, "service")
+    return SqliteStore(path, write=not wish.check), True
+
+
+def sqlite_path(url: str) -> str:
+    """`sqlite:////var/lib/app.db` is /var/lib/app.db. Pure."""
+    rest = url[len(_SQLITE) :].partition("?")[0]
+    path = rest[3:] if rest.startswith("///") else rest.removeprefix("//")
+    if not path.startswith("/") or ".." in path.split("/"):
+        what = "names no absolute path of a SQLite file"
+        raise failure("database_url", "option-invalid", what, "Write sqlite:////directory/file, with four slashes")
+    return path
+
+
+class Opened:
+    """A pool whose database answers; its schema may still be wrong."""
+
+    def __init__(self, wish: Wish, cache: str) -> None:
+        self.wish, self._cache = wish, cache
+        self.store, self.sqlite = open_store(wish)
+        self.differences: list[Finding] = []
+        self._root: Root | None = None
+
+    def verify(self) -> list[Finding]:
+        """What keeps the pool from working in this database. Raises nothing: both modules say it, each in its way."""
+        live = {part: self.store.describe(table.name) for part, table in self.wish.schema.tables.items()}
+        self.differences = differences(self.wish.schema, live, self.sqlite)
+        return [finding for finding in self.differences if finding.severity == "critical"]
+
+    def provide(self) -> list[Finding]:
+        """The same, after missing tables were made: our own, or the application's by its own command. In check mode
+        tables that would be made count as empty ones."""
+        problems = self.verify()
+        missing = [finding.subject for finding in problems if finding.code == MISSING_TABLE]
+        wish = self.wish
+        if not missing:
+            return problems
+        if wish.schema.builtin:
+            action = ("create-tables", ", ".join(missing), "they are missing")
+        elif wish.options["migrate_command"]:
+            action = ("migrate", wish.options["service"], f"there is no table {', '.join(missing)}")
+        else:
+            return problems
+        if wish.check:
+            wish.report.planned(*action)
+            self._imagine(missing)
+            return [finding for finding in problems if finding.code != MISSING_TABLE]
+        with wish.report.doing(*action):
+            if wish.schema.builtin:
+                self.store.create(wish.schema.statements(self.sqlite))
+            else:
+                application(wish).run(wish.options["service"], wish.options["migrate_command"], "migrate_command")
+        return self.verify()
+
+    def look_only(self) -> list[Finding]:
+        """For who changes nothing: tables of our own that are not there yet are empty ones, for a run makes them."""
+        problems = self.verify()
+        missing = [finding.subject for finding in problems if finding.code == MISSING_TABLE]
+        if not (self.wish.schema.builtin and missing):
+            return problems
+        self._imagine(missing)
+        self.differences = [finding for finding in self.differences if finding.code != MISSING_TABLE]
+        return [finding for finding in problems if finding.code != MISSING_TABLE]
+
+    def _imagine(self, missing: list[str]) -> None:
+        self.store = _Lacking(self.store, frozenset(missing))
+
+    def data_root(self) -> str:
+        path, service = self.wish.options["data_root"], self.wish.options["data_service"]
+        if service:
+            return application(self.wish).host_path(service, path, "data_service")
+        if not path.startswith("/"):
+            raise failure("data_root", "option-invalid", f"{path!r} is no absolute path", "Begin it with /")
+        return str(path)
+
+    def pool(self) -> Pool:
+        """Opens the disk, too."""
+        wish = self.wish
+        path = self.data_root()
+        self._provide_root(path)
+        self._root = Root(path, wish.settings)
+        records = Records(self.store, wish.schema, wish.settings)
+        template = Template(wish.template, wish.settings.marker, wish.run, self._cache, wish.report)
+        return Pool(records, self._root, template, wish.settings, wish.report)
+
+    def _provide_root(self, path: str) -> None:
+        """A directory that is missing in a volume is made, with owner and mode of the one that it is in: a new volume
+        is empty. On the target itself nobody but its owner knows who shall have it."""
+        if not self.wish.options["data_service"] or os.path.isdir(path):
+            return
+        parent = os.path.dirname(path)
+        if not os.path.isdir(parent):
+            return
+        if self.wish.check:
+            remedy = "Nothing to do: a run makes it"
+            raise failure(path, "data-root-missing", "is not in its volume yet, so what follows is not known", remedy)
+        with self.wish.report.doing("create-directory", path, "it is not in its volume yet"):
+            about = os.stat(parent)
+            os.mkdir(path, 0o700)
+            os.chown(path, about.st_uid, about.st_gid)
+            os.chmod(path, stat.S_IMODE(about.st_mode))
+
+    def close(self) -> None:
+        self.store.close()
+        if self._root is not None:
+            self._root.close()
+
+
+def application(wish: Wish) -> Application:
+    if wish.application is None:
+        what = "needs a Compose project, and none is given"
+        raise failure("data_service, seed_command and migrate_command", "option-invalid", what, "Set `project_src`")
+    return wish.application
+
+
+def raise_for(problems: list[Finding]) -> None:
+    if problems:
+        raise ShipshapeError(*problems)
+
+
+class _Lacking:
+    """A store in which some tables are taken for empty ones, because a run would make them."""
+
+    def __init__(self, store: Store, missing: frozenset[str]) -> None:
+        self._store, self._missing = store, missing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def select(self, table: str, *words: Any) -> list[Mapping[str, Any]]:
+        return [] if table in self._missing else self._store.select(table, *words)
+
+    def starting(self, table: str, *words: Any) -> list[Mapping[str, Any]]:
+        return [] if table in self._missing else self._store.starting(table, *words)
+
+    def describe(self, table: str) -> LiveTable | None:
+        return self._store.describe(table)

@@ -1,0 +1,261 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the modules do with a pool: each state of `visitor_pool`, and the look of `visitor_pool_info`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ..engine.lock import locked
+from ..report.finding import WARNING, Finding, ShipshapeError, failure
+from ..report.result import Report
+from . import plan
+from .disk import SCRATCH
+from .judge import REMEDIES, SCHEMA, findings, partition, state, summary
+from .model import STATES, Seen
+from .opening import Opened, application, raise_for
+from .plan import MAKE, QUARANTINE, REMOVE, Plan, Work
+from .reconcile import Pool
+from .sizing import alert, alert_finding, recommended, utilisation
+from .text import status_text
+from .transfer import Transfer
+
+_PATIENCE = 300.0
+_PRODUCTION = ("production", "prod")
+
+
+class Operation:
+    """One call of module `visitor_pool`."""
+
+    def __init__(self, opened: Opened, diff: bool) -> None:
+        wish = opened.wish
+        self._opened, self._diff = opened, diff
+        self._options, self._report, self._check = wish.options, wish.report, wish.check
+
+    def run(self) -> None:
+        state_wanted = self._options["state"]
+        if state_wanted == "reset":
+            self._may_reset()
+        if self._options["slots"] and state_wanted not in ("reset", "expired"):
+            raise failure("slots", "option-invalid", f"says nothing with state: {state_wanted}", "Leave it out")
+        with self._alone():
+            raise_for(self._opened.provide())
+            self._report.add(*self._opened.differences)
+            pool = self._opened.pool()
+            with self._marked(pool):
+                self._run(pool, state_wanted)
+
+    def _run(self, pool: Pool, state_wanted: str) -> None:
+        transfer = Transfer(pool, self._report, self._check)
+        transfer.heal()
+        self._sweep(pool)
+        failed: list[Finding] = []
+        seen: Seen | None = None
+        if state_wanted == "transferred":
+            transfer.run(*(self._options[name] for name in ("slot", "session_key", "token", "to_user")))
+        else:
+            failed, seen = self._converge(pool, state_wanted)
+        seen = seen or pool.look()
+        self._report.values.update(told(seen))
+        self._report.findings = [at for at in self._report.findings if at.code != "table-missing"]
+        self._report.add(*findings(seen))
+        if self._options["git_url"]:
+            self._accounts(seen)
+        raise_for(failed)
+
+    def _sweep(self, pool: Pool) -> None:
+        told = ("remove-leftovers", f"{pool.root.path}/{SCRATCH}", "a run that was killed has left them")
+        if not pool.root.has_leftovers():
+            return
+        if self._check:
+            self._report.planned(*told)
+            return
+        with self._report.doing(*told):
+            pool.root.sweep()
+
+    def _converge(self, pool: Pool, state_wanted: str) -> tuple[list[Finding], Seen | None]:
+        """What went wrong, and the last look where it is still true."""
+        seen = pool.look()
+        wanted = self._plan(seen, state_wanted)
+        if self._options["seed_command"] and any(work.kind == MAKE and not work.claim for work in wanted.works):
+            service = self._options["service"]
+            action = ("seed", service, "the pool is not whole")
+            if self._check:  # what is left to do after it, nobody can know
+                self._report.planned(*action)
+                return [], seen
+            with self._report.doing(*action):
+                application(self._opened.wish).run(service, self._options["seed_command"], "seed_command")
+            seen = pool.look()
+            wanted = self._plan(seen, state_wanted)
+        if self._diff:
+            self._report.diff = difference(wanted, seen)
+        if self._check:
+            pool.foretell(wanted)
+            self._count(wanted)
+            return [], seen
+        failed = pool.run(wanted, seen)
+        self._count(wanted)
+        return failed, None if wanted.works or wanted.strays else seen
+
+    def _count(self, wanted: Plan) -> None:
+        done = {(at.action, at.target) for at in self._report.actions}
+        self._report.values["cleared"] = sum(
+            1 for work in wanted.works if work.forced and ("clear-slot", work.name) in done
+        )
+
+    def _plan(self, seen: Seen, state_wanted: str) -> Plan:
+        given = self._options["slots"]
+        for number in given:
+            slot = seen.slot(number)
+            if not (1 <= number <= seen.settings.size or slot.there) or slot.foreign:
+                why = f"its user {slot.foreign}" if slot.foreign else f"the pool has {seen.settings.size} slots"
+                what = f"there is no slot {number}: {why}"
+                raise failure("slots", "slot-unknown", what, "Nothing was done; give numbers of slots")
+        if state_wanted == "expired" or (state_wanted == "reset" and self._options["expired_only"]):
+            some = plan.expired(seen, given or None)
+            if state_wanted == "expired":
+                return some
+            return plan.present(seen, {work.number for work in some.works})
+        if state_wanted == "reset":
+            return plan.present(seen, given or seen.slots.keys())
+        return plan.present(seen)
+
+    def _may_reset(self) -> None:
+        where = (self._options["environment"] or "").lower()
+        if where in _PRODUCTION and not self._options["force"]:
+            what = f"a reset throws away visitors' work, and this is {where}: nothing was done"
+            raise failure("pool", "reset-refused", what, "Set force: true if that is what you want")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two runs on one pool would take each other's work for that of a killed one."""
+        if self._check:
+            yield
+            return
+        with locked("visitor pool", self._opened.data_root(), _PATIENCE):
+            yield
+
+    @contextmanager
+    def _marked(self, pool: Pool) -> Iterator[None]:
+        if self._check:
+            yield
+            return
+        with pool.records.store.run_lock():
+            yield
+
+    def _accounts(self, seen: Seen) -> None:
+        from .gitserver import GitServer
+
+        server = GitServer(self._options["git_url"], self._options["git_token"] or "", self._report)
+        names = [
+            seen.settings.name(at)
+            for at in range(1, seen.settings.size + 1)
+            if seen.slot(at).user is not None and not seen.slot(at).foreign
+        ]
+        try:
+            server.provide(names, seen.settings.project, check=self._check)
+        except ShipshapeError as error:
+            if self._options["git_required"]:
+                raise
+            self._report.warn(error)
+
+
+def told(seen: Seen) -> dict[str, Any]:
+    """What both modules return of a look."""
+    return {**summary(seen), "status_text": status_text(partition(seen))}
+
+
+def difference(wanted: Plan, seen: Seen) -> dict[str, str]:
+    """The slots that the plan is about, before and after."""
+    sides: tuple[list[str], list[str]] = ([], [])
+    for work in sorted(wanted.works, key=lambda at: at.number):
+        slot = work.slot
+        lacks = f", without {', '.join(slot.missing)}" if slot.missing else ""
+        sides[0].extend([f"{work.name}: {state(slot, seen)}{lacks}\n"] if slot.there else [])
+        sides[1].extend(_after(work, seen))
+    return {"before": "".join(sides[0]), "after": "".join(sides[1])}
+
+
+def _after(work: Work, seen: Seen) -> list[str]:
+    if work.kind == REMOVE:
+        return []
+    if work.kind == QUARANTINE:
+        return [f"{work.name}: quarantined\n"]
+    kept = work.slot.lease is not None and work.slot.lease.active and work.claim is None
+    return [f"{work.name}: {state(work.slot, seen) if kept else 'allocatable'}\n"]
+
+
+def look(opened: Opened, *, remember: bool) -> None:
+    """Module `visitor_pool_info`."""
+    options, report = opened.wish.options, opened.wish.report
+    problems = opened.look_only()
+    report.add(*opened.differences)
+    size = recommended(options["visitors_per_day"], options["session_hours"], options["conversion"])
+    report.values["recommended_size"] = size
+    if problems:
+        counts = dict.fromkeys(("total", *STATES), 0)
+        report.values["slots"] = {**counts, "wanted": opened.wish.settings.size, "absent": 0}
+        report.values.update(cause=SCHEMA, remedy=REMEDIES[SCHEMA], status_text="", utilisation=0.0)
+        report.values["alert"] = {"active": False, "raised": False, "cleared": False}
+        return
+    pool = opened.pool()
+    seen = pool.look()
+    report.values.update(told(seen))
+    report.add(*findings(seen))
+    for name in pool.root.journals():
+        what = "a transfer of its project was begun and not finished"
+        remedy = "Run the transfer again, or state: present; either heals it"
+        report.add(Finding(WARNING, seen.settings.name(int(name)), "transfer-unfinished", what, remedy))
+    part = partition(seen)
+    report.values["utilisation"] = utilisation(part)
+    memory = _Memory(options["state_dir"], pool.root.path, report)
+    now = alert(part, memory.read())
+    report.values["alert"] = {"active": now.active, "raised": now.raised, "cleared": now.cleared}
+    if now.active:
+        report.add(alert_finding(part))
+    if remember and (now.raised or now.cleared):
+        memory.write(now.active)
+
+
+class _Memory:
+    """Whether the last look found the pool too full. It is kept beside what else is remembered of this machine's
+    projects, and not in the pool."""
+
+    def __init__(self, folder: str | None, data_root: str, report: Report) -> None:
+        key = hashlib.sha256(data_root.encode()).hexdigest()[:16]
+        self._folder = folder or state_directory()
+        self._path = os.path.join(self._folder, f"pool-{key}.json")
+        self._report = report
+
+    def read(self) -> bool:
+        try:
+            with open(self._path, encoding="utf-8") as stream:
+                document: Mapping[str, Any] = json.load(stream)
+            return bool(document["alert"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def write(self, active: bool) -> None:
+        temporary = f"{self._path}.{os.getpid()}"
+        try:
+            os.makedirs(self._folder, mode=0o700, exist_ok=True)
+            with open(temporary, "w", encoding="utf-8") as stream:
+                json.dump({"alert": active}, stream)
+            os.replace(temporary, self._path)
+        except OSError as error:
+            what = f"cannot be written ({error.strerror}), so an alert will be raised again"
+            self._report.add(Finding(WARNING, self._path, "alert-not-kept", what, "Mend option `state_dir`"))
+
+
+def state_directory() -> str:
+    """Where the collection remembers things on a target."""
+    own = os.environ.get("XDG_STATE_HOME")
+    if own:
+        return os.path.join(own, "shipshape")
+    return "/var/lib/shipshape" if os.getuid() == 0 else os.path.expanduser("~/.local/state/shipshape")

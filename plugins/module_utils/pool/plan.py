@@ -1,0 +1,149 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is to be done to which slot, and why. Pure: check mode shows what is decided here, a run does it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from .judge import has_ended, phantom, state, wrong_flags
+from .model import ALLOCATION, CLEANING, DIRECTORY, HELD, LEASED, PROJECT, USER, WORKSPACE, Lease, Seen, Slot
+
+MAKE, REMOVE, QUARANTINE = "make", "remove", "quarantine"
+
+Told = tuple[str, str, str]  # action, target, reason
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done to one slot. `claim`: its row is turned into `resetting` first, so that nobody is handed the
+    slot meanwhile. `fresh`: whatever is on disk is replaced, not added to; `forced`: even if it is no directory."""
+
+    kind: str
+    slot: Slot
+    told: tuple[Told, ...]
+    claim: Lease | None = None
+    fresh: bool = False
+    forced: bool = False
+
+    @property
+    def number(self) -> int:
+        return self.slot.number
+
+    @property
+    def name(self) -> str:
+        return self.slot.name
+
+
+@dataclass(frozen=True)
+class Plan:
+    works: tuple[Work, ...] = ()
+    strays: tuple[Lease, ...] = ()
+
+
+def stray(lease: Lease) -> Told:
+    return ("remove-allocation", f"row {lease.number}", "slots begin with 1")
+
+
+def present(seen: Seen, reset: Collection[int] = ()) -> Plan:
+    """Everything that the pool lacks; `reset` are slots to clear whatever their state."""
+    size = seen.settings.size
+    numbers = sorted({*range(1, size + 1), *seen.slots})
+    works = [work for number in numbers for work in _present(seen.slot(number), seen, number in reset)]
+    return Plan(tuple(works), seen.strays)
+
+
+def _present(slot: Slot, seen: Seen, reset: bool) -> Iterator[Work]:
+    if slot.foreign:
+        yield from _shut(slot, seen)
+        return
+    reason = "reset was asked for" if reset and slot.lease is not None else _must_be_cleared(slot, seen)
+    if slot.number > seen.settings.size:
+        if slot.there and (reason or state(slot, seen) != LEASED):
+            yield _removal(slot, f"the pool has {seen.settings.size} slots")
+    elif reason:
+        yield _clearing(slot, reason)
+    elif not slot.there:
+        yield Work(MAKE, slot, (("create-slot", slot.name, "nothing of it is there"),))
+    elif slot.missing or wrong_flags(slot):
+        yield _repair(slot, reset)
+
+
+def expired(seen: Seen, only: Collection[int] | None = None) -> Plan:
+    """Leases that have ended, and slots that somebody was cleaning when he was killed."""
+    works = []
+    for number in sorted(seen.slots):
+        slot = seen.slots[number]
+        if slot.foreign or (only is not None and number not in only):
+            continue
+        if has_ended(slot, seen.now) or state(slot, seen) == CLEANING:
+            reason = "its lease has ended" if state(slot, seen) != CLEANING else "it was not cleaned to the end"
+            beyond = number > seen.settings.size
+            works.append(_removal(slot, reason) if beyond else _clearing(slot, reason))
+    return Plan(tuple(works))
+
+
+def cleared(slot: Slot, reason: str) -> Plan:
+    """One slot, which is made anew."""
+    return Plan((_clearing(slot, reason),))
+
+
+def _must_be_cleared(slot: Slot, seen: Seen) -> str:
+    """Why the slot cannot be trusted to be clean though nobody uses it; '' when it can."""
+    why = phantom(slot)
+    if why:
+        return f"no session can own its lease: {why}"
+    kind = state(slot, seen)
+    if kind == CLEANING:
+        return "it was not cleaned to the end"
+    return "it was quarantined" if kind == HELD else ""
+
+
+def _shut(slot: Slot, seen: Seen) -> Iterator[Work]:
+    """The account of a real person must not be handed out, whatever the table of allocations says."""
+    if slot.lease is not None and state(slot, seen) != HELD:
+        told = ("quarantine-slot", slot.name, f"its user {slot.foreign}")
+        yield Work(QUARANTINE, slot, (told,), claim=slot.lease)
+
+
+def _removal(slot: Slot, reason: str) -> Work:
+    return Work(REMOVE, slot, (("remove-slot", slot.name, reason),), claim=slot.lease)
+
+
+def _clearing(slot: Slot, reason: str) -> Work:
+    told = [("clear-slot", slot.name, reason)]
+    told += [(f"create-{artefact}", slot.name, "it is missing") for artefact in slot.missing if artefact in _ROWS]
+    told += [(f"mark-{artefact}", slot.name, "its flag disagrees with the disk") for artefact in _marks(slot)]
+    return Work(MAKE, slot, tuple(told), claim=slot.lease, fresh=True, forced=True)
+
+
+_ROWS = (USER, PROJECT, ALLOCATION)
+
+
+def _marks(slot: Slot) -> list[str]:
+    """Flags that are wrong once directory and workspace are there."""
+    found = []
+    if slot.user is not None and slot.user.flag is False:
+        found.append(USER)
+    if slot.project is not None and slot.project.flag is False:
+        found.append(PROJECT)
+    return found
+
+
+def _repair(slot: Slot, reset: bool) -> Work:
+    """Adds what is missing. Where there is no account, or no row that tells who used it last, what lies on disk may be
+    anybody's: it is replaced."""
+    fresh = reset or bool({USER, ALLOCATION} & set(slot.missing))
+    told = []
+    for artefact in slot.missing:
+        if artefact == WORKSPACE and not slot.disk.directory:
+            continue  # comes with its directory
+        if artefact in _ROWS or not (fresh and slot.disk.present):
+            told.append((f"create-{artefact}", slot.name, "it is missing"))
+    if fresh and slot.disk.present:
+        told.append((f"rebuild-{DIRECTORY}", slot.name, "nobody can tell whose files are in it"))
+    told += [(f"mark-{artefact}", slot.name, "its flag disagrees with the disk") for artefact in _marks(slot)]
+    claim = slot.lease if fresh and slot.lease is not None else None
+    return Work(MAKE, slot, tuple(told), claim=claim, fresh=fresh)

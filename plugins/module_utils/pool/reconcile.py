@@ -1,0 +1,269 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looks at the pool and does what the plan says: rows and directories of many slots at once.
+
+A slot is handed out by whoever sees a free row, so that row comes last: new slots are built on disk, then get user,
+project and row in one transaction; a slot that is cleaned is first turned into `resetting`, then replaced on disk,
+looked at, and only then offered again. Killed anywhere, the next run sees what is lacking and goes on.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+from ..report.finding import CRITICAL, INFO, WARNING, Finding, ShipshapeError
+from ..report.result import Report
+from .disk import Root
+from .judge import state
+from .model import CLEANING, QUARANTINED, RESETTING, Lease, OnDisk, Project, Seen, Settings, Slot, User
+from .plan import MAKE, QUARANTINE, REMOVE, Plan, Work, stray
+from .records import Records
+from .store import chunks
+from .template import Template
+
+# Slots at once. While slots are cleaned in SQLite nobody else can write, so those are fewer.
+_BATCH, _BATCH_ALONE = 500, 20
+
+
+@dataclass
+class _Batch:
+    """Slots that are worked on together. `failed` maps numbers to what went wrong; `ours` are those whose rows we have
+    turned into `resetting`; `retired` are names in the scratch directory."""
+
+    works: list[Work]
+    failed: dict[int, str] = field(default_factory=dict)
+    ours: set[int] = field(default_factory=set)
+    retired: list[str] = field(default_factory=list)
+
+    def good(self) -> list[Work]:
+        return [work for work in self.works if work.number not in self.failed]
+
+
+class Pool:
+    """One pool: its rows, its directories, its template."""
+
+    def __init__(self, records: Records, root: Root, template: Template, settings: Settings, report: Report) -> None:
+        self.records, self.root, self.template = records, root, template
+        self.settings, self.report = settings, report
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    def look(self) -> Seen:
+        users = self.records.users()
+        projects, others = self.records.projects(users)
+        rows = self.records.leases()
+        leases = {lease.number: lease for lease in rows if lease.number > 0}
+        named = (self.settings.number(name) for name in self.root.names())
+        numbers = {*users, *leases, *(number for number in named if number is not None)}
+        slots = {at: self._slot(at, users, projects, leases, others) for at in sorted(numbers)}
+        return Seen(self.settings, self.records.store.now(), slots, tuple(at for at in rows if at.number <= 0))
+
+    def _slot(
+        self,
+        number: int,
+        users: Mapping[int, User],
+        projects: Mapping[int, Project],
+        leases: Mapping[int, Lease],
+        others: Mapping[int, int],
+    ) -> Slot:
+        name = self.settings.name(number)
+        user = users.get(number)
+        disk = OnDisk() if user is not None and user.protected else self.root.look(name)
+        return Slot(number, name, user, projects.get(number), leases.get(number), disk, others.get(number, 0))
+
+    # -- doing ------------------------------------------------------------------------------------------------------
+
+    def foretell(self, plan: Plan) -> None:
+        """Check mode: the same, in the same order."""
+        for lease in plan.strays:
+            self.report.planned(*stray(lease))
+        for works in self._batches(plan.works):
+            for told in (told for work in works for told in work.told):
+                self.report.planned(*told)
+
+    def run(self, plan: Plan, seen: Seen) -> list[Finding]:
+        """Does it all; gives a critical finding for each slot with which it did not work, the others go on."""
+        if any(work.kind == MAKE for work in plan.works):
+            self.template.tree()  # before anything is begun that needs it
+        if plan.strays:
+            with self._timed([stray(lease) for lease in plan.strays]):
+                self.records.remove_rows([lease.number for lease in plan.strays])
+        failed: list[Finding] = []
+        for batch in self._batches(plan.works):
+            failed += self._batch(batch, seen)
+        return failed
+
+    def _batches(self, works: Sequence[Work]) -> Iterator[list[Work]]:
+        """New slots first: they can be handed out while others are cleaned."""
+        alone = self.records.store.own_lock
+        for kind in (MAKE, REMOVE, QUARANTINE):
+            for claimed in (False, True):
+                some = [work for work in works if work.kind == kind and (work.claim is not None) == claimed]
+                for part in chunks(some, _BATCH_ALONE if alone and claimed else _BATCH):
+                    yield list(part)
+
+    def _batch(self, works: list[Work], seen: Seen) -> list[Finding]:
+        started = time.monotonic()
+        found = [work.number for work in works if work.claim is not None and state(work.slot, seen) == CLEANING]
+        with self.records.store.slot_locks(found) as locked:
+            batch = _Batch([work for work in works if work.number in locked or work.number not in found])
+            changed, self.report.changed = self.report.changed, True  # also when this ends in the middle
+            self._claim(batch, seen)
+            claimed, done = bool(batch.ours), len(self.report.actions)
+            alone = self.records.store.own_lock and bool(batch.ours)
+            with self.records.store.transaction() if alone else nullcontext():
+                if alone:  # since the claim was committed somebody else may have cleaned them
+                    still = self.records.resetting(batch.ours)
+                    batch.works = [
+                        work for work in batch.works if work.number in still or work.number not in batch.ours
+                    ]
+                    batch.ours &= still
+                self._work(batch, seen)
+            self._throw_away(batch)
+        self.report.changed = changed or claimed or len(self.report.actions) > done
+        return self._told(batch, time.monotonic() - started)
+
+    def _claim(self, batch: _Batch, seen: Seen) -> None:
+        """Turns rows into `resetting`. Who was quicker keeps his slot: it is not worked on."""
+        leases = {work.number: work.claim for work in batch.works if work.claim is not None}
+        turned = self.records.turn([at for at in leases.values() if at is not None], RESETTING, seen.now)
+        for number in leases.keys() - turned:
+            what = "somebody took or freed it at this moment, so it was left as it is"
+            self.report.add(Finding(INFO, self.settings.name(number), "slot-busy", what, "The next run looks again"))
+        batch.ours = turned
+        batch.works = [work for work in batch.works if work.number in turned or work.number not in leases]
+
+    def _work(self, batch: _Batch, seen: Seen) -> None:
+        kind = batch.works[0].kind if batch.works else QUARANTINE
+        if kind == MAKE:
+            self._build(batch)
+            self._in_database(batch, lambda works: self._complete(works, batch, seen))
+            self._give_up(batch, seen)
+        elif kind == REMOVE:
+            self._in_database(batch, self._remove)
+            self._unbuild(batch, batch.good())
+            self.records.quarantine(batch.failed.keys() & batch.ours, seen.now)
+        else:
+            self.records.quarantine(batch.ours, seen.now)
+
+    # -- on disk ----------------------------------------------------------------------------------------------------
+
+    def _build(self, batch: _Batch) -> None:
+        tree = self.template.tree()
+        for work in batch.works:
+            with _failing(batch, work, "its directory could not be made"):
+                if work.slot.disk.blocked and not work.forced:
+                    raise OSError(errno.EEXIST, work.slot.disk.blocked)
+                if work.fresh or not work.slot.disk.present:
+                    retired = self.root.make(work.name, tree)
+                    batch.retired += [retired] if retired else []
+                elif not work.slot.disk.workspace:
+                    self.root.add(work.name, tree)
+                there = self.root.look(work.name)
+                if not (there.directory and there.workspace):
+                    raise OSError(errno.EIO, there.blocked or "its workspace is not whole after it was made")
+
+    def _unbuild(self, batch: _Batch, works: Sequence[Work]) -> None:
+        for work in works:
+            with _failing(batch, work, "its directory could not be removed"):
+                retired = self.root.retire(work.name)
+                batch.retired += [retired] if retired else []
+
+    def _throw_away(self, batch: _Batch) -> None:
+        try:
+            if batch.retired:
+                self.root.empty(batch.retired)
+        except OSError as error:
+            what = f"files of former visitors could not be removed ({error.strerror or error}); they are in no slot"
+            remedy = "See what holds them in data_root/.visitor-pool; the next run tries again"
+            self.report.add(Finding(WARNING, self.root.path, "leftovers-kept", what, remedy))
+        self.root.drop_scratch()
+
+    # -- in the database --------------------------------------------------------------------------------------------
+
+    def _in_database(self, batch: _Batch, work: Callable[[Sequence[Work]], None]) -> None:
+        """All at once; when the database refuses, one by one, so that the others go on."""
+        good = batch.good()
+        try:
+            with self.records.store.transaction():
+                work(good)
+            return
+        except ShipshapeError as error:
+            if len(good) == 1:
+                batch.failed[good[0].number] = error.findings[0].message
+                return
+        for one in good:
+            with _failing(batch, one, ""), self.records.store.transaction():
+                work([one])
+
+    def _complete(self, works: Sequence[Work], batch: _Batch, seen: Seen) -> None:
+        """Everything that these slots lack in the database; their directories are whole by now."""
+        records, now = self.records, seen.now
+        records.add_users([work.number for work in works if work.slot.user is None], now)
+        owners = {work.number: work.slot.user.id for work in works if work.slot.user is not None}
+        owners.update(records.ids([work.number for work in works if work.slot.user is None]))
+        records.remove_projects([owners[work.number] for work in works if work.fresh and work.slot.others], keep=True)
+        records.add_projects({work.number: owners[work.number] for work in works if work.slot.project is None}, now)
+        records.mark(
+            [work.slot.user.id for work in works if work.slot.user is not None and work.slot.user.flag is False],
+            [work.slot.project.id for work in works if work.slot.project is not None and not work.slot.project.flag],
+        )
+        records.add_allocations([work.number for work in works if work.slot.lease is None], now)
+        records.free({work.number for work in works} & batch.ours, now)
+
+    def _remove(self, works: Sequence[Work]) -> None:
+        users = [work.slot.user.id for work in works if work.slot.user is not None]
+        self.records.remove_projects(users, keep=False)
+        self.records.remove(users, [work.number for work in works])
+
+    def _give_up(self, batch: _Batch, seen: Seen) -> None:
+        """What did not work is not handed out: rows are kept back, and of a new slot nothing is left."""
+        held = batch.failed.keys() & batch.ours
+        self.records.quarantine(held, seen.now)
+        free = [
+            work.slot.lease
+            for work in batch.works
+            if work.number in batch.failed and work.claim is None and work.slot.lease and not work.slot.lease.active
+        ]
+        turned = self.records.turn(free, QUARANTINED, seen.now)
+        for number in sorted(held | turned):
+            name = self.settings.name(number)
+            self.report.done("quarantine-slot", name, batch.failed[number], 0.0)
+        new = [at for at in batch.works if at.number in batch.failed and not at.slot.there]
+        self._unbuild(batch, [work for work in new if self.root.look(work.name).present])
+
+    # -- telling ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _timed(self, told: Collection[tuple[str, str, str]]) -> Iterator[None]:
+        self.report.changed = True
+        started = time.monotonic()
+        yield
+        for entry in told:
+            self.report.done(*entry, (time.monotonic() - started) / len(told))
+
+    def _told(self, batch: _Batch, seconds: float) -> list[Finding]:
+        done = [told for work in batch.works if work.number not in batch.failed for told in work.told]
+        for told in done:
+            self.report.done(*told, seconds / len(done))
+        remedy = "Mend that, then run this again"
+        return [
+            Finding(CRITICAL, self.settings.name(number), "slot-not-made", what, remedy)
+            for number, what in sorted(batch.failed.items())
+        ]
+
+
+@contextmanager
+def _failing(batch: _Batch, work: Work, what: str) -> Iterator[None]:
+    """What goes wrong with one slot is noted, and the others go on."""
+    try:
+        yield
+    except OSError as error:
+        batch.failed[work.number] = f"{what}: {error.strerror or error}"
+    except ShipshapeError as error:
+        batch.failed[work.number] = error.findings[0].message

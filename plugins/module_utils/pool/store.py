@@ -1,0 +1,101 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the pool asks of a database: a handful of operations on sets of rows, the same for PostgreSQL and SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from ..report.finding import ShipshapeError, failure
+
+Row = Mapping[str, Any]
+
+INTEGER, TEXT, BOOLEAN, TIME, OTHER = "integer", "text", "boolean", "timestamp", "other"
+
+
+@dataclass(frozen=True)
+class LiveColumn:
+    """A column as the database has it. `kind` is one of the above, `type` the database's own word. `filled`: the
+    database gives it a value by itself."""
+
+    kind: str
+    type: str
+    length: int | None = None
+    not_null: bool = False
+    filled: bool = False
+
+
+@dataclass(frozen=True)
+class LiveTable:
+    """A table as the database has it. `unique`: sets of columns that no two rows have in common."""
+
+    columns: Mapping[str, LiveColumn]
+    unique: frozenset[frozenset[str]] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Of the row in which `old` holds, `new` is to hold."""
+
+    old: Row
+    new: Row
+
+
+class Store(Protocol):
+    """Tables are named as the caller knows them (`schema.table` with PostgreSQL); all names are quoted. Every failure
+    is a ShipshapeError. Values are plain Python ones, times with a zone."""
+
+    spoken: str  # the database, for a message
+    own_lock: bool  # whoever writes is alone: what is done to a slot is done while writing
+
+    def describe(self, table: str) -> LiveTable | None:
+        """None when there is no such table."""
+
+    def create(self, statements: Sequence[str]) -> None: ...
+
+    def now(self) -> datetime: ...
+
+    def time(self, value: Any) -> datetime | None:
+        """A time as it was read; None for what is none."""
+
+    def select(self, table: str, columns: Sequence[str], where: str = "", values: Sequence[Any] = ()) -> list[Row]:
+        """Rows of which `where` (a column) is one of `values`; all rows when there is none."""
+
+    def starting(self, table: str, columns: Sequence[str], column: str, prefix: str) -> list[Row]:
+        """Rows of which `column` begins with `prefix` (upper and lower case may be taken for the same)."""
+
+    def insert(self, table: str, rows: Sequence[Row]) -> None: ...
+
+    def update(self, table: str, key: str, changes: Sequence[Change]) -> set[Any]:
+        """Makes the changes, all with the same columns; gives the keys of the rows that were as their `old` says."""
+
+    def delete(self, table: str, column: str, values: Collection[Any]) -> None: ...
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All or nothing. One inside another is all or nothing by itself."""
+
+    def run_lock(self) -> AbstractContextManager[None]:
+        """Tells applications that somebody is alive who may be cleaning any slot."""
+
+    def slot_locks(self, numbers: Collection[int]) -> AbstractContextManager[set[int]]:
+        """Those of the slots that nobody else is cleaning now."""
+
+    def close(self) -> None: ...
+
+
+def refused(spoken: str, doing: str, error: BaseException) -> ShipshapeError:
+    """What the database said, on one line."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    what = f"it refused to {doing}: {words}"
+    remedy = "Mend what it names (`schema`: columns, constants; the role's rights), then run this again"
+    return failure(spoken, "database-refused", what, remedy)
+
+
+def chunks(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

@@ -1,0 +1,78 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The status text that applications print, and how it and the lines of their consoles and logs are read. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .judge import Partition
+from .model import ALLOCATABLE, EXPIRED, LEASED
+
+_HEAD = "=== Visitor Pool Status ==="
+_STATUS = re.compile(
+    re.escape(_HEAD)
+    + r"\s*Total slots: *(?P<total>\d+)\s*Allocated: *(?P<allocated>\d+)"
+    + r"\s*Free: *(?P<free>\d+)\s*Expired: *(?P<expired>\d+)"
+)
+_LINES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], dict[str, Any]]], ...] = (
+    (
+        re.compile(r"\[VisitorPool\] (?:✓ )?Allocated: (?P<user>\S*?(?P<slot>\d+))(?!\S)"),
+        lambda found: {"event": "allocated", "user": found["user"], "slot": int(found["slot"])},
+    ),
+    (
+        re.compile(r"\[VisitorPool\] Project ID: (?P<id>\d+)(?!\S)"),
+        lambda found: {"event": "project-id", "project_id": int(found["id"])},
+    ),
+    (
+        re.compile(r"\[VisitorPool\] Project: (?P<project>\S+)"),
+        lambda found: {"event": "project", "project": found["project"]},
+    ),
+    (
+        re.compile(r"\[(?P<user>[\w.-]*?(?P<slot>\d+))\] \[(?P<component>[^\]]+)\] (?P<message>.*\S)"),
+        lambda found: {
+            "event": "activity",
+            "user": found["user"],
+            "slot": int(found["slot"]),
+            "component": found["component"],
+            "message": found["message"],
+        },
+    ),
+    (re.compile(r"Initializing visitor pool\.\.\."), lambda _found: {"event": "initializing"}),
+    (re.compile(r"Visitor pool ready"), lambda _found: {"event": "ready"}),
+)
+
+
+def status_text(part: Partition) -> str:
+    """What `create_visitor_pool --status` prints, its blank line included."""
+    counts = part.counts
+    return (
+        f"\n{_HEAD}\nTotal slots: {part.total}\nAllocated: {counts[LEASED]}\n"
+        f"Free: {counts[ALLOCATABLE]}\nExpired: {counts[EXPIRED]}\n"
+    )
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    """What `text` tells of a visitor pool, in its order; all else in it is noise. What it tells is only what somebody
+    printed: whether it is true, database and disk say."""
+    found = [(at.start(), _status(at)) for at in _STATUS.finditer(text)]
+    start = 0
+    for line in text.splitlines(keepends=True):
+        found += [(start + at, event) for at, event in _in_line(line)]
+        start += len(line)
+    return [event for _at, event in sorted(found, key=lambda entry: entry[0])]
+
+
+def _status(found: re.Match[str]) -> dict[str, Any]:
+    return {"event": "status", **{name: int(count) for name, count in found.groupdict().items()}}
+
+
+def _in_line(line: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for pattern, made in _LINES:
+        found = pattern.search(line)
+        if found is not None:
+            yield found.start(), made(found)
+            return

@@ -1,0 +1,191 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Moves a visitor's project to the account that he has signed up for: database and disk together, or not at all.
+
+A journal is written first. Then the directory is renamed while the transaction is open that makes the project the
+account's and takes the lease from the visitor; the commit decides. Killed before it, the next run renames the directory
+back, and the lease still holds; killed after it, the next run makes the slot anew.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..report.finding import ShipshapeError, failure
+from ..report.result import Report
+from . import plan
+from .judge import has_ended, state
+from .model import CLEANING, RESETTING, OnDisk, Seen, Slot, User, is_directory_name
+from .reconcile import Pool
+
+
+class Transfer:
+    def __init__(self, pool: Pool, report: Report, check: bool) -> None:
+        self._pool, self._records, self._root = pool, pool.records, pool.root
+        self._report, self._check = report, check
+        self._done: list[Mapping[str, Any]] = []
+
+    # -- what killed runs have left ---------------------------------------------------------------------------------
+
+    def heal(self) -> None:
+        """Finishes or undoes transfers that were not brought to their end."""
+        for name, document in self._root.journals().items():
+            told = ("heal-transfer", str(document["user"]), f"a transfer to {document['to']} was not finished")
+            if self._check:
+                self._report.planned(*told)
+                continue
+            with self._report.doing(*told):
+                committed = self._settle(document)
+            if committed:
+                self._rebuild(int(document["slot"]))
+                self._done.append(document)
+            self._root.remove_journal(name)
+
+    def _settle(self, document: Mapping[str, Any]) -> bool:
+        """Whether the database has it; the disk then agrees."""
+        source, target, project = document["user"], document["to"], self._pool.settings.project
+        committed = self._is_committed(document)
+        moved = self._root.inode(target, project) == document["inode"]
+        try:
+            if committed and self._root.inode(source, project) == document["inode"]:
+                self._root.account(target)
+                self._root.move(source, target)
+            elif not committed and moved:
+                self._root.move(target, source)
+                if document["made"]:
+                    self._root.drop_account(target)
+        except OSError as error:
+            where, back = (source, target) if committed else (target, source)
+            what = (
+                f"{where}/{project} belongs to {back} by the database, and cannot be moved there: "
+                f"{error.strerror or error}"
+            )
+            remedy = "Nothing was removed. Move away what is in its place, then run this again"
+            raise failure(source, "transfer-stuck", what, remedy) from error
+        return committed
+
+    def _is_committed(self, document: Mapping[str, Any]) -> bool:
+        user = self._records.user(document["to"])
+        ids = self._records.project_ids(user.id) if user is not None else set()
+        return str(document["project_id"]) in {str(at) for at in ids}
+
+    # -- moving -----------------------------------------------------------------------------------------------------
+
+    def run(self, number: int, session_key: str, token: str, to_user: str) -> None:
+        document = {"slot": number, "to": to_user, "token": self._records.stored(token)}
+        if any(document.items() <= done.items() for done in self._done):
+            return  # a killed run's, just healed
+        seen = self._pool.look()
+        slot = seen.slot(number)
+        if not self._owns(slot, seen, session_key, token):
+            what = "that session and token hold no lease of it that is active and has not ended"
+            remedy = "Nothing was moved. The visitor has to begin anew"
+            raise failure(slot.name, "transfer-refused", what, remedy)
+        target = self._target(to_user, slot)
+        if not slot.user or not slot.project or not slot.disk.directory:
+            what = f"it has no {', '.join(slot.missing)}, so there is nothing whole to move"
+            raise failure(slot.name, "transfer-refused", what, "Run state: present, which repairs it, then this again")
+        told = ("transfer-project", slot.name, f"to {to_user}")
+        reason = "its project was transferred"
+        if self._check:
+            self._report.planned(*told)
+            left = replace(slot, project=None, disk=OnDisk(present=True))
+            self._pool.foretell(plan.cleared(left, reason))
+            return
+        made = not self._root.inode(to_user)
+        inode = self._root.inode(slot.name, self._pool.settings.project)
+        ids = {"project_id": _plain(slot.project.id), "inode": inode, "made": made, "user": slot.name}
+        changed = self._report.changed
+        with self._report.doing(*told):
+            try:
+                self._move(slot, target, {**document, **ids}, seen)
+            except ShipshapeError:
+                self._report.changed = changed  # it is all as it was
+                raise
+        self._rebuild(number)
+        self._root.remove_journal(_journal(number))
+
+    def _owns(self, slot: Slot, seen: Seen, session_key: str, token: str) -> bool:
+        """Compared in constant time, whatever there is to compare with."""
+        lease = slot.lease
+        held = lease.token if lease is not None else ""
+        session = lease.session_key if lease is not None else ""
+        fits = hmac.compare_digest(self._records.stored(token).encode(), held.encode())
+        same = hmac.compare_digest(session_key.encode(), session.encode())
+        return (
+            fits
+            and same
+            and bool(token and session_key)
+            and lease is not None
+            and lease.active
+            and not lease.ours
+            and lease.expires_at is not None
+            and not has_ended(slot, seen.now)
+            and not slot.foreign
+        )
+
+    def _target(self, to_user: str, slot: Slot) -> User:
+        """The account, which has no project of that name, in the database or on disk."""
+        project = self._pool.settings.project
+        if not is_directory_name(to_user) or self._pool.settings.number(to_user) is not None:
+            what = "is no account that a project can be moved to"
+            raise failure(repr(to_user), "transfer-refused", what, "Give the name of the visitor's new account")
+        user = self._records.user(to_user)
+        if user is None:
+            what = "there is no such account"
+            raise failure(to_user, "transfer-refused", what, "Make it first; the transfer only moves the project")
+        if self._root.inode(to_user) and not self._root.is_directory(to_user):
+            what = f"what bears its name in {self._root.path} is no directory"
+            raise failure(to_user, "transfer-refused", what, "Look at what it is and move it away")
+        there = self._root.inode(to_user, project)
+        if there or project in self._records.slugs(user.id):
+            where = "on disk" if there else "in the database"
+            what = f"it has a {project} already ({where}), which is never overwritten"
+            remedy = f"The visitor's work stays in {slot.name} until the lease ends: move or rename the other project"
+            raise failure(to_user, "transfer-target-exists", what, remedy)
+        return user
+
+    def _move(self, slot: Slot, target: User, document: Mapping[str, Any], seen: Seen) -> None:
+        user, project, lease = slot.user, slot.project, slot.lease
+        if user is None or project is None or lease is None:
+            return  # it was looked at before
+        name = _journal(slot.number)
+        self._root.write_journal(name, document)
+        try:
+            with self._records.store.transaction():
+                if not (
+                    self._records.turn([lease], RESETTING, seen.now)
+                    and self._records.give(project.id, user.id, target.id)
+                ):
+                    what = "its lease has ended or changed at this very moment"
+                    raise failure(slot.name, "transfer-refused", what, "Nothing was moved")
+                self._root.account(target.name)
+                self._root.move(slot.name, target.name)
+        except (ShipshapeError, OSError) as error:
+            if not self._settle(document):
+                self._root.remove_journal(name)
+            if isinstance(error, ShipshapeError):
+                raise
+            what = f"its project could not be moved to {target.name}: {error.strerror or error}"
+            raise failure(slot.name, "transfer-failed", what, "All is as it was. Mend that, run this again") from error
+
+    def _rebuild(self, number: int) -> None:
+        seen = self._pool.look()
+        slot = seen.slot(number)
+        if state(slot, seen) == CLEANING:
+            failed = self._pool.run(plan.cleared(slot, "its project was transferred"), seen)
+            if failed:
+                raise ShipshapeError(*failed)
+
+
+def _journal(number: int) -> str:
+    return str(number)
+
+
+def _plain(value: Any) -> Any:
+    return value if json.dumps(value, default=lambda _other: None) != "null" else str(value)

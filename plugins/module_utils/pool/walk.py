@@ -1,0 +1,125 @@
+# Copyright: the shipshape.deploy founders
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Going down directories, and removing them, from an open one: no symbolic link is followed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+OURS = "module-"
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PASS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_HOUR = 3600.0
+_IN_THE_WAY = (errno.ENOTDIR, errno.ELOOP)
+
+
+def remove(at: int, name: str) -> None:
+    """Removes `name`, a directory with all that is in it, or anything else. Directories below are renamed up beside it
+    first: however deeply somebody has nested them, two descriptors are enough."""
+    todo = [name]
+    while todo:
+        current = todo.pop()
+        try:
+            fd = os.open(current, DIRECTORY, dir_fd=at)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno not in _IN_THE_WAY:
+                raise
+            os.unlink(current, dir_fd=at)
+            continue
+        try:
+            for entry in list(_entries(fd)):
+                if entry.is_dir(follow_symlinks=False):
+                    below = new_name()
+                    os.rename(entry.name, below, src_dir_fd=fd, dst_dir_fd=at)
+                    todo.append(below)
+                else:
+                    os.unlink(entry.name, dir_fd=fd)
+        finally:
+            os.close(fd)
+        os.rmdir(current, dir_fd=at)
+
+
+def _entries(fd: int) -> list[os.DirEntry[str]]:
+    with os.scandir(fd) as entries:
+        return list(entries)
+
+
+@contextmanager
+def walk(fd: int, parts: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+    """Goes down `parts` as far as there are directories: how many there were, the last one open, and what is in the
+    way of the next."""
+    at, depth, blocked = fd, 0, ""
+    try:
+        for part in parts:
+            try:
+                below = os.open(part, _PASS, dir_fd=at)
+            except FileNotFoundError:
+                break
+            except OSError as error:
+                kind = "is no directory" if error.errno in _IN_THE_WAY else f"cannot be opened ({error.strerror})"
+                blocked = f"{'/'.join(parts[: depth + 1])} {kind}"
+                break
+            if at != fd:
+                os.close(at)
+            at = below
+            depth += 1
+        yield depth, at, blocked
+    finally:
+        if at != fd:
+            os.close(at)
+
+
+def marked(at: int, marker: str) -> tuple[bool, str]:
+    """Whether the marker is there: a directory or a file that is not empty. Beside it what is in its way."""
+    try:
+        about = os.stat(marker, dir_fd=at, follow_symlinks=False)
+        if stat.S_ISDIR(about.st_mode) or stat.S_ISREG(about.st_mode):
+            return holds_something(at, marker), ""
+    except FileNotFoundError:
+        return False, ""
+    except OSError as error:
+        return False, f"{marker} cannot be read ({error.strerror})"
+    return False, f"{marker} is neither a directory nor a file"
+
+
+def holds_something(at: int, name: str) -> bool:
+    try:
+        about = os.stat(name, dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    if stat.S_ISREG(about.st_mode):
+        return about.st_size > 0
+    if not stat.S_ISDIR(about.st_mode):
+        return True
+    fd = os.open(name, DIRECTORY, dir_fd=at)
+    try:
+        with os.scandir(fd) as entries:
+            return next(entries, None) is not None
+    finally:
+        os.close(fd)
+
+
+def is_old(at: int, name: str) -> bool:
+    try:
+        return time.time() - os.stat(name, dir_fd=at, follow_symlinks=False).st_mtime > _HOUR
+    except OSError:
+        return False
+
+
+def new_name() -> str:
+    return f"{OURS}{secrets.token_hex(8)}"
+
+
+def write(fd: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]

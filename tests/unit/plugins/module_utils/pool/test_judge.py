@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""States of slots, counts that add up, causes, and what is decided to be done: tables."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool import judge, plan
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.model import (
+    FOREVER,
+    QUARANTINED,
+    RESETTING,
+    STATES,
+    Lease,
+    OnDisk,
+    Project,
+    Seen,
+    Settings,
+    Slot,
+    User,
+    settings,
+)
+from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
+
+NOW = datetime(2026, 10, 25, 1, 30, tzinfo=timezone.utc)  # the hour that clocks with summer time show twice
+SECOND = timedelta(seconds=1)
+WANTED = Settings(size=4)
+WHOLE = OnDisk(present=True, directory=True, workspace=True)
+FREE = Lease(1, "", "t", NOW, False)
+LEASED = Lease(1, "abc", "t", NOW + SECOND, True)
+
+
+def slot(lease: Lease | None = FREE, number: int = 1, **keys: Any) -> Slot:
+    whole = Slot(number, WANTED.name(number), User(1, WANTED.name(number)), Project(1, True), lease, WHOLE)
+    return replace(whole, **keys)
+
+
+def seen(*slots: Slot, size: int = 4) -> Seen:
+    return Seen(replace(WANTED, size=size), NOW, {at.number: at for at in slots})
+
+
+STATE_CASES = [
+    (slot(), "allocatable"),
+    (slot(None), "missing"),
+    (slot(user=None), "missing"),
+    (slot(project=None), "missing"),
+    (slot(disk=OnDisk(present=True)), "missing"),
+    (slot(disk=OnDisk(present=True, directory=True)), "missing"),
+    (slot(number=5), "missing"),  # beyond the size nobody hands it out
+    (slot(LEASED), "leased"),
+    (slot(replace(LEASED, expires_at=NOW)), "leased"),  # at the very instant it still holds
+    (slot(replace(LEASED, expires_at=NOW - timedelta(microseconds=1))), "expired"),
+    (slot(replace(LEASED, expires_at=(NOW - SECOND).astimezone(timezone(timedelta(hours=2))))), "expired"),
+    (slot(replace(LEASED, expires_at=(NOW + SECOND).astimezone(timezone(timedelta(hours=-9))))), "leased"),
+    (slot(LEASED, disk=OnDisk()), "leased"),
+    (slot(LEASED, user=None), "missing"),
+    (slot(LEASED, number=9), "leased"),
+    (slot(Lease(1, RESETTING, "t", FOREVER, True)), "resetting"),
+    (slot(Lease(1, QUARANTINED, "t", FOREVER, True)), "quarantined"),
+    (slot(Lease(1, QUARANTINED, "t", FOREVER, True), user=None), "quarantined"),
+]
+
+
+@pytest.mark.parametrize(("at", "expected"), STATE_CASES)
+def test_states(at: Slot, expected: str) -> None:
+    assert judge.state(at, seen(at)) == expected
+
+
+def test_every_mixture_adds_up() -> None:
+    """All subsets of artefacts times all kinds of rows times both sides of the size: one state each, and no other."""
+    rows = [None, FREE, LEASED, replace(LEASED, expires_at=NOW - SECOND), replace(LEASED, session_key="")]
+    rows += [Lease(1, key, "t", FOREVER, True) for key in (RESETTING, QUARANTINED, "shipshape:new")]
+    users = [None, User(1, "visitor-001"), User(1, "visitor-001", "is staff")]
+    disks = [OnDisk(), OnDisk(True), OnDisk(True, True), WHOLE]
+    for row, user, project, disk, number in itertools.product(rows, users, [None, Project(1)], disks, [1, 5]):
+        at = slot(row, number=number, user=user, project=project, disk=disk)
+        view = seen(at)
+        part = judge.partition(view)
+        assert part.total == (1 if at.there and not at.foreign else 0)
+        assert set(part.counts) == set(STATES)
+        handed = judge.state(at, view) == "allocatable"
+        assert handed == (number == 1 and row == FREE and not at.missing)
+        for planned in (plan.present(view), plan.expired(view), plan.present(view, {number})):
+            mine = [work for work in planned.works if work.number == number]
+            assert len(mine) <= 1
+            if at.foreign:
+                assert all(work.kind == "quarantine" for work in mine)
+        # Whoever holds a slot keeps it, unless a reset is asked for.
+        owned = (
+            row is not None and row.active and row.session_key == "abc" and row.expires_at > NOW and user is not None
+        )
+        if owned and not at.foreign:
+            for planned in (plan.present(view), plan.expired(view)):
+                assert not any(work.fresh or work.claim for work in planned.works if work.number == number)
+
+
+CAUSES = [
+    ({"allocatable": 1, "leased": 31}, 0, ""),
+    ({}, 32, "unprovisioned"),
+    ({}, 0, "unprovisioned"),
+    ({"missing": 32}, 0, "unprovisioned"),
+    ({"leased": 32}, 0, "saturated"),
+    ({"leased": 30, "expired": 1, "resetting": 1}, 0, "saturated"),
+    ({"leased": 31, "quarantined": 1}, 0, "saturated"),
+    ({"quarantined": 32}, 0, "quarantined"),
+    ({"leased": 16, "quarantined": 16}, 0, "quarantined"),
+    ({"leased": 4}, 28, "unprovisioned"),
+    ({"leased": 31, "missing": 1}, 0, "saturated"),
+]
+
+
+@pytest.mark.parametrize(("counts", "absent", "expected"), CAUSES)
+def test_causes(counts: dict[str, int], absent: int, expected: str) -> None:
+    part = judge.Partition({name: counts.get(name, 0) for name in STATES}, 32, absent)
+    assert judge.cause(part) == expected
+    assert bool(judge.REMEDIES[expected]) == bool(expected)
+
+
+def test_each_cause_has_its_own_remedy() -> None:
+    assert len(set(judge.REMEDIES.values())) == len(judge.REMEDIES)
+
+
+PLANS = [
+    (slot(), []),
+    (slot(LEASED), []),
+    (slot(replace(LEASED, expires_at=NOW - SECOND)), []),  # that is for state: expired
+    (Slot(1, "visitor-001"), ["create-slot"]),
+    (slot(project=None), ["create-project"]),
+    (slot(user=None), ["create-user", "rebuild-directory"]),
+    (slot(None), ["create-allocation", "rebuild-directory"]),
+    (slot(None, disk=OnDisk()), ["create-directory", "create-allocation"]),
+    (slot(disk=OnDisk(present=True)), ["create-directory"]),
+    (slot(LEASED, disk=OnDisk(present=True, directory=True)), ["create-workspace"]),
+    (slot(LEASED, project=Project(1, False)), ["mark-project"]),
+    (slot(LEASED, user=None), ["clear-slot", "create-user"]),
+    (slot(replace(LEASED, session_key="")), ["clear-slot"]),
+    (slot(replace(LEASED, session_key="shipshape:unknown")), ["clear-slot"]),
+    (slot(replace(LEASED, expires_at=None)), ["clear-slot"]),
+    (slot(Lease(1, RESETTING, "t", FOREVER, True)), ["clear-slot"]),
+    (slot(Lease(1, QUARANTINED, "t", FOREVER, True)), ["clear-slot"]),
+    (slot(user=User(1, "visitor-001", "is staff")), ["quarantine-slot"]),
+    (slot(None, user=User(1, "visitor-001", "is staff")), []),
+    (slot(Lease(1, QUARANTINED, "t", FOREVER, True), user=User(1, "visitor-001", "is staff")), []),
+]
+
+
+@pytest.mark.parametrize(("at", "expected"), PLANS)
+def test_what_present_does(at: Slot, expected: list[str]) -> None:
+    works = plan.present(seen(at, size=1)).works
+    assert [told[0] for work in works for told in work.told] == expected
+
+
+SURPLUS = [
+    (slot(number=5), True),
+    (slot(None, number=5), True),
+    (Slot(5, "visitor-005", disk=OnDisk(present=True)), True),
+    (slot(LEASED, number=5), False),
+    (slot(LEASED, number=5, project=None), False),
+    (slot(replace(LEASED, expires_at=NOW - SECOND), number=5), True),
+    (slot(LEASED, number=5, user=None), True),
+    (slot(Lease(5, QUARANTINED, "t", FOREVER, True), number=5), True),
+]
+
+
+@pytest.mark.parametrize(("at", "removed"), SURPLUS)
+def test_what_is_beyond_the_size(at: Slot, removed: bool) -> None:
+    works = plan.present(seen(at, size=0)).works
+    assert [told[0] for work in works for told in work.told] == (["remove-slot"] if removed else [])
+
+
+def test_rows_of_no_slot_are_removed_and_named() -> None:
+    view = replace(seen(slot(), size=1), strays=(replace(FREE, number=0), replace(FREE, number=-3)))
+    assert [at.number for at in plan.present(view).strays] == [0, -3]
+    assert {at.code for at in judge.findings(view)} == {"lease-phantom"}
+    assert judge.partition(view).total == 1
+
+
+NUMBERS = [
+    ("visitor-001", 1),
+    ("visitor-032", 32),
+    ("visitor-1000", 1000),
+    ("visitor-0001", None),
+    ("visitor-1", None),
+    ("visitor-000", None),
+    ("visitor--01", None),
+    ("visitor-\u0660\u0660\u0661", None),
+    ("visitor-", None),
+    ("alice", None),
+    ("Visitor-001", None),
+]
+
+
+@pytest.mark.parametrize(("name", "number"), NUMBERS)
+def test_which_slot_a_name_is(name: str, number: int | None) -> None:
+    assert WANTED.number(name) == number
+    assert number is None or WANTED.name(number) == name
+
+
+@pytest.mark.parametrize("prefix", ["", "..", "../x", "a/b", "x\0", ".x", "-x", "x1", "x" * 70, "ü-"])
+def test_prefixes_that_could_lead_elsewhere(prefix: str) -> None:
+    given = {"size": 1, "prefix": prefix, "project": "p", "workspace": {"path": "a", "marker": "b"}}
+    with pytest.raises(ShipshapeError):
+        settings(given)
