@@ -26,12 +26,14 @@ _URL_HEAD = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@]*:")
 _PORT = re.compile(r"\d+[/?#]")
 # The names of what we return: a password that happens to be one of them must not change the result's shape.
 _KEYS = """
-    action actions added address after api_version backup_dir backup_file before bind_mounts changed checksum code
-    compared compose compose_version container containers credentials dest diff digest drift engine exit_code failed
-    field file files findings fingerprint found gid group health id image image_id images invocation kind layers
-    lines login logs message mode module_args msg name outcome owner path platform platforms rc reason remedy
-    removed restarts run scripts seconds server service services severity size source sources src stale started_at
-    state stderr stdout storage_driver subject target time uid value variable verdict verdicts version versions
+    absent action actions active added address after alert allocatable allocated api_version backup_dir backup_file
+    before bind_mounts cause changed checksum cleared code compared component compose compose_version container
+    containers credentials dest diff digest drift engine event events exit_code expired failed field file files
+    findings fingerprint found free gid group health id image image_id images invocation kind layers leased lines
+    login logs message missing mode module_args msg name outcome owner path platform platforms project project_id
+    quarantined raised rc reason recommended_size remedy removed resetting restarts run scripts seconds server
+    service services severity size slot slots source sources src stale started_at state status_text stderr stdout
+    storage_driver subject target time total uid user utilisation value variable verdict verdicts version versions
     wanted where words
 """
 CONTRACT = frozenset(_KEYS.split())

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.shipshape.deploy.plugins.doc_fragments import docker, project
+from ansible_collections.shipshape.deploy.plugins.doc_fragments import docker, pool, project
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments import (
     DOCKER_OPTIONS,
     LOOK_OPTIONS,
@@ -19,6 +19,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments 
     PROJECT_RULES,
 )
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.endpoint import DEFAULT_HOST
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.arguments import POOL_OPTIONS
 
 PLUGINS = "ansible_collections.shipshape.deploy.plugins"
 MODULES = sorted(
@@ -56,6 +57,7 @@ def assert_same(spec, documented):
 FRAGMENTS = {
     "docker": (DOCKER_OPTIONS, fragment(docker)),
     "project": (PROJECT_OPTIONS, fragment(project)),
+    "pool": (POOL_OPTIONS, fragment(pool)),
     "project.look": (LOOK_OPTIONS, fragment(project, "LOOK")),
 }
 
