@@ -166,6 +166,8 @@ class Collector:
             return guarded
         if isinstance(node, ast.Name):
             return self._named(at, node)
+        if isinstance(node, ast.Subscript):
+            return set().union(*(self._texts(at, value) for value in self._table(at, node.value).values))
         raise UnfollowedError(ast.unparse(node))
 
     def _guarded(self, at: Source, node: ast.AST) -> set[str]:
@@ -445,6 +447,11 @@ def collected(tmp_path: Path, **files: str) -> Collector:
             id="the rest of a row",
         ),
         pytest.param(
+            "CODES = {'a': 'looked-up', 'b': 'looked-up-too'}\ndef tell(kind):\n    failure('s', CODES[kind], '')",
+            {"looked-up", "looked-up-too"},
+            id="a value of a table",
+        ),
+        pytest.param(
             "def tell():\n    for code, n in (('empty', 1), ('full', 2)):\n        failure(n, code, '')",
             {"empty", "full"},
             id="a loop",
@@ -489,6 +496,7 @@ def test_codes_are_followed_from_file_to_file(tmp_path: Path) -> None:
         pytest.param("failure('s', f'container-{now.status}', '')", id="an unguarded f-string"),
         pytest.param("for code in codes():\n    failure('s', code, '')", id="an unknown loop"),
         pytest.param("failure('s', nowhere, '')", id="an unknown name"),
+        pytest.param("failure('s', codes()[kind], '')", id="an unknown table"),
     ],
 )
 def test_what_cannot_be_followed_is_named(text: str, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from ..report.finding import CRITICAL, INFO, WARNING, Finding
 from .model import (
     ALLOCATABLE,
+    ALLOCATION,
     CLEANING,
     DIRECTORY,
     EXPIRED,
@@ -134,13 +135,15 @@ def wrong_flags(slot: Slot) -> dict[str, bool]:
     return wrong
 
 
+# What a slot can lack, and whose flag can be wrong: the code of that, and for the former what is said.
 _LACKS = {
-    USER: "has no user",
-    PROJECT: "has no project in the database",
-    DIRECTORY: "has no project directory on disk",
-    WORKSPACE: "has no workspace on disk",
-    "allocation": "has no row in the table of allocations",
+    USER: ("user-missing", "has no user"),
+    PROJECT: ("project-missing", "has no project in the database"),
+    DIRECTORY: ("directory-missing", "has no project directory on disk"),
+    WORKSPACE: ("workspace-missing", "has no workspace on disk"),
+    ALLOCATION: ("allocation-missing", "has no row in the table of allocations"),
 }
+_WRONG_FLAG = {USER: "user-flag-wrong", PROJECT: "project-flag-wrong"}
 _REPAIR = "Run module visitor_pool with state: present, which makes what is missing"
 
 
@@ -170,10 +173,11 @@ def _of_slot(slot: Slot, seen: Seen) -> Iterator[Finding]:
         yield Finding(CRITICAL, slot.name, "directory-blocked", slot.disk.blocked, remedy)
     if slot.number <= seen.settings.size:
         for artefact in slot.missing:
-            yield Finding(WARNING, slot.name, f"{artefact}-missing", _LACKS[artefact], _REPAIR)
+            code, what = _LACKS[artefact]
+            yield Finding(WARNING, slot.name, code, what, _REPAIR)
         for artefact, wanted in wrong_flags(slot).items():
             what = f"its {artefact} is marked {not wanted}, and the disk says {wanted}"
-            yield Finding(WARNING, slot.name, f"{artefact}-flag-wrong", what, _REPAIR)
+            yield Finding(WARNING, slot.name, _WRONG_FLAG[artefact], what, _REPAIR)
     yield from _of_lease(slot, seen)
 
 

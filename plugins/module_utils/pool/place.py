@@ -16,6 +16,9 @@ from ..engine.look import Observed
 from ..engine.model import Project
 from ..report.finding import ShipshapeError, failure
 
+# The options that hold commands: the code of one that fails.
+_FAILED = {"migrate_command": "migrate-command-failed", "seed_command": "seed-command-failed"}
+
 
 class Application:
     """One Compose project, as it is written and as it runs."""
@@ -55,7 +58,7 @@ class Application:
         except ShipshapeError as error:
             what = f"{' '.join(command)} failed in a container of service {service}: {error.findings[0].message}"
             remedy = "Its last lines are in `logs`; mend the cause and run this again"
-            raise failure(service, f"{option.replace('_', '-')}-failed", what, remedy, error.logs) from error
+            raise failure(service, _FAILED[option], what, remedy, error.logs) from error
 
     def _mounted(self, service: str) -> dict[str, str]:
         """Target to source of what the service's container mounts; a running one tells best."""
