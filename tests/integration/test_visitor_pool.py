@@ -302,7 +302,9 @@ def test_shrinking_drains(pool: World) -> None:
     pool.sql("UPDATE project_app_visitorallocation SET is_active = false WHERE visitor_number < 4")
     kept = pool.save(4, "draft.txt", "still at it")
     result = pool.well(size=2)
-    assert told(result) == [("remove-slot", "visitor-003", "the pool has 2 slots")]
+    assert told(result) == [(f"{what}-slot", name, "the pool has 2 slots") for what, name in
+                            (("remove", "visitor-003"), ("drain", "visitor-004"))]  # fmt: skip
+    assert pool.sql("SELECT username FROM auth_user WHERE NOT is_active") == [("visitor-004",)]
     assert counts(result) == {"allocatable": 2, "leased": 1}
     assert codes(result) == ["slot-draining"]
     assert kept.read_text() == "still at it"
