@@ -35,10 +35,10 @@ options:
         uses tables of its own, C(shipshape_visitor_user), C(shipshape_visitor_project) and
         C(shipshape_visitor_allocation).
       - C(columns) maps the names that the columns have there to those that they have in the database. Of users C(id),
-        C(username), C(password), C(is_superuser), C(is_staff). Of projects C(id), C(owner_id), C(name), C(slug). Of
-        allocations C(visitor_number), C(session_key), C(allocation_token), C(allocated_at), C(expires_at),
-        C(is_active). C(null) for C(password), C(is_superuser), C(is_staff) or the project's C(name) says that the
-        application has none.
+        C(username), C(password), C(is_superuser), C(is_staff), C(is_active). Of projects C(id), C(owner_id), C(name),
+        C(slug). Of allocations C(visitor_number), C(session_key), C(allocation_token), C(allocated_at), C(expires_at),
+        C(is_active). C(null) for C(password), C(is_superuser), C(is_staff), C(is_active) or the project's C(name) says
+        that the application has none. The user of a slot that drains is made inactive.
       - C(constants) gives values to the columns that must not be null and are none of these. V(now(\)) is the time,
         V(uuid(\)) a new one for each row; C({username}) and C({number}) in a text are replaced.
       - C(token) of allocations is V(sha256) when the table holds the tokens' SHA-256 in hex, which is the default

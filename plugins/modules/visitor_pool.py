@@ -169,7 +169,7 @@ EXAMPLES = r"""
     schema:
       users:
         table: accounts.account
-        columns: {username: login, is_superuser: admin, is_staff: null}
+        columns: {username: login, is_superuser: admin, is_staff: null, is_active: null}
         constants: {email: "{username}@example.com", created: now()}
       projects:
         table: board
@@ -229,7 +229,8 @@ actions:
 findings:
   description:
     - What is still to be said of the slots. The codes V(user-missing), V(project-missing), V(directory-missing),
-      V(workspace-missing), V(allocation-missing), V(user-flag-wrong), V(project-flag-wrong), V(directory-blocked),
+      V(workspace-missing), V(allocation-missing), V(user-inactive), V(user-flag-wrong),
+      V(project-flag-wrong), V(directory-blocked),
       V(lease-phantom), V(lease-ended), V(slot-resetting), V(slot-quarantined), V(slot-draining), V(slot-surplus),
       V(slots-absent), V(slot-busy), V(slot-not-made), V(user-not-a-visitor), V(leftovers-kept); of the database
       V(table-missing), V(column-missing), V(column-type), V(column-without-value), V(not-unique); of the git server

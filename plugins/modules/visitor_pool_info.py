@@ -167,7 +167,8 @@ actions:
 findings:
   description:
     - What is to be said of the slots. The codes V(user-missing), V(project-missing), V(directory-missing),
-      V(workspace-missing), V(allocation-missing), V(user-flag-wrong), V(project-flag-wrong), V(directory-blocked),
+      V(workspace-missing), V(allocation-missing), V(user-inactive), V(user-flag-wrong),
+      V(project-flag-wrong), V(directory-blocked),
       V(lease-phantom), V(lease-ended), V(slot-resetting), V(slot-quarantined), V(slot-draining), V(slot-surplus),
       V(slots-absent), V(user-not-a-visitor), V(pool-nearly-full), V(alert-not-kept),
       V(transfer-unfinished); of the database

@@ -33,7 +33,7 @@ UPDATE project_app_visitorallocation SET session_key = %s, allocation_token = %s
     expires_at = now() + interval '24 hours', is_active = true
 WHERE id = (SELECT a.id FROM project_app_visitorallocation a
             WHERE NOT a.is_active AND a.visitor_number <= {LEASES}
-              AND EXISTS (SELECT 1 FROM auth_user u WHERE u.username = {NAME["postgresql"]})
+              AND (SELECT u.is_active FROM auth_user u WHERE u.username = {NAME["postgresql"]})
             ORDER BY a.visitor_number FOR UPDATE SKIP LOCKED LIMIT 1)
 RETURNING visitor_number
 """
@@ -129,9 +129,11 @@ def _leased(server: Server, template: Path, folder: Path, one: bool) -> float:
     root = folder / "leases"
     root.mkdir()
     _call(World(database, root, template, size=LEASES))
+    database.run("CREATE INDEX free ON project_app_visitorallocation (visitor_number) WHERE NOT is_active")
     database.run("ANALYZE")
     name = database.url.rpartition("/")[2]
-    context = multiprocessing.get_context("spawn")
+    # Not spawn: run.py loads this file under a name that a new interpreter could not import.
+    context = multiprocessing.get_context("fork")
     ready, results = context.Barrier(CLIENTS + 1), context.Queue()
     clients = [
         context.Process(target=_lease, args=(server, name, one, number, ready, results)) for number in range(CLIENTS)

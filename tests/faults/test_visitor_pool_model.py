@@ -123,8 +123,8 @@ class Pool(RuleBasedStateMachine):
     def lose_and_repair(self, lost: str, slot: int) -> None:
         self.world.lose(lost, slot)
         for guest in [at for at in self.guests if at.slot == slot]:
-            if lost in ("user", "allocation"):
-                self.guests.remove(guest)  # his account, or what says that it is his, is gone
+            if lost in ("user", "project", "allocation"):
+                self.guests.remove(guest)  # his account or project, or what says that it is his, is gone
             elif lost in ("directory", "workspace"):
                 guest.files = dict(self.template)
         self.works()

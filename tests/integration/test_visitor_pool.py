@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool import records
 from tests.support.engine import Engine
-from tests.support.pools import Server, World, erase, make_template, postgresql, sqlite, told
+from tests.support.pools import Server, World, erase, make_template, postgresql, run, sqlite, told
 
 ARTEFACTS = ["user", "project", "directory", "workspace", "allocation", "flag"]
 PAIRS = [*itertools.combinations(ARTEFACTS, 2)]
@@ -302,7 +303,9 @@ def test_shrinking_drains(pool: World) -> None:
     pool.sql("UPDATE project_app_visitorallocation SET is_active = false WHERE visitor_number < 4")
     kept = pool.save(4, "draft.txt", "still at it")
     result = pool.well(size=2)
-    assert told(result) == [("remove-slot", "visitor-003", "the pool has 2 slots")]
+    assert told(result) == [(f"{what}-slot", name, "the pool has 2 slots") for what, name in
+                            (("remove", "visitor-003"), ("drain", "visitor-004"))]  # fmt: skip
+    assert pool.sql("SELECT username FROM auth_user WHERE NOT is_active") == [("visitor-004",)]
     assert counts(result) == {"allocatable": 2, "leased": 1}
     assert codes(result) == ["slot-draining"]
     assert kept.read_text() == "still at it"
@@ -402,6 +405,43 @@ def test_symbolic_links_in_a_workspace_are_not_followed(pool: World, tmp_path: P
     pool.is_whole()
     assert (outside / "precious.txt").read_text() == "precious"
     assert os.listdir(outside) == ["precious.txt"]
+
+
+def test_a_link_in_the_place_of_a_directory_leads_nowhere(pool: World, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "writer").mkdir(parents=True)
+    pool.visit()
+    erase(pool.path(1) / "scitex")
+    (pool.path(1) / "scitex").symlink_to(outside)
+    assert "directory-blocked" in codes(pool.info(), "visitor-001")
+    result = pool.call()
+    assert result["failed"]
+    assert "scitex is no directory" in result["msg"]
+    assert os.listdir(outside / "writer") == []
+    (outside / "writer/01_manuscript").mkdir()
+    (outside / "writer/01_manuscript/x").write_text("x")
+    assert "workspace-missing" in codes(pool.info(), "visitor-001"), "what is elsewhere is no workspace"
+
+
+def test_who_is_quicker_keeps_his_slot(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between look and claim a lease that had ended is somebody else's."""
+    pool.sql("UPDATE project_app_visitorallocation SET is_active = true WHERE visitor_number = 2")
+    pool.sql("UPDATE project_app_visitorallocation SET session_key = 'old' WHERE visitor_number = 2")
+    pool.end(2)
+    real = records.Records.turn
+
+    def turn(self: Any, leases: Any, *words: Any) -> set[int]:
+        pool.sql("UPDATE project_app_visitorallocation SET session_key = 'new' WHERE visitor_number = 2")
+        pool.save(2, "new.txt", "of the new one")
+        return real(self, leases, *words)
+
+    monkeypatch.setattr(records.Records, "turn", turn)
+    result = run("visitor_pool", pool.given(state="expired"))
+    assert not result.get("failed")
+    assert not result["changed"]
+    assert codes(result, "visitor-002") == ["slot-busy", "lease-ended"]
+    assert (pool.path(2) / "scitex/writer/new.txt").read_text() == "of the new one"
+    assert pool.row(2)["session_key"] == "new"
 
 
 # -- reset ------------------------------------------------------------------------------------------------------------

@@ -115,7 +115,14 @@ def test_an_application_with_names_of_its_own(world: World) -> None:
     schema = {
         "users": {
             "table": quoted,
-            "columns": {"id": "uid", "username": "login", "password": None, "is_superuser": None, "is_staff": None},
+            "columns": {
+                "id": "uid",
+                "username": "login",
+                "password": None,
+                "is_superuser": None,
+                "is_staff": None,
+                "is_active": None,
+            },
             "constants": {"mail": "{username}@example.invalid"},
         },
         "projects": {"table": "select", "columns": {"owner_id": "group", "name": None}, "constants": {}},

@@ -157,6 +157,31 @@ def test_an_existing_project_is_never_overwritten(pool: World, where: str, tmp_p
     assert not (pool.root / ".visitor-pool").exists() or os.listdir(pool.root / ".visitor-pool") == []
 
 
+@pytest.mark.parametrize("committed", [False, True])
+def test_what_the_applications_own_transfer_has_left(pool: World, committed: bool) -> None:
+    """It marks the account's directory before it moves anything, and takes the mark away after its commit."""
+    visitor = Visitor(pool)
+    account = pool.root / "alice"
+    account.mkdir()
+    (account / ".from-visitor-001").touch()
+    pool.path(1).rename(account / "default-project")
+    if committed:
+        pool.sql("UPDATE project_app_project SET owner_id = %s WHERE owner_id ="
+                 " (SELECT id FROM auth_user WHERE username = 'visitor-001')", [visitor.account])  # fmt: skip
+        pool.sql(
+            "UPDATE project_app_visitorallocation SET session_key = 'shipshape:resetting' WHERE visitor_number = 1"
+        )
+    result = pool.call()
+    assert not result.get("failed"), result["msg"]
+    pool.is_whole()
+    if committed:
+        visitor.has_it_all()
+    else:
+        visitor.still_holds_it()
+    assert told(result)[0][:2] == ("heal-transfer", "visitor-001")
+    assert not (account / ".from-visitor-001").exists()
+
+
 class Killed(BaseException):
     """Not an Exception: nothing in the code under test may catch it, as nothing catches a SIGKILL."""
 

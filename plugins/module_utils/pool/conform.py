@@ -20,6 +20,7 @@ _WANTED: Mapping[str, Mapping[str, tuple[str, int]]] = {
         "password": (TEXT, 41),
         "is_superuser": (BOOLEAN, 0),
         "is_staff": (BOOLEAN, 0),
+        "is_active": (BOOLEAN, 0),
     },
     PROJECTS: {"name": (TEXT, 0), "slug": (TEXT, 0)},
     ALLOCATIONS: {

@@ -221,6 +221,13 @@ class Root:
         finally:
             os.close(old)
 
+    def remove_mark(self, account: str, name: str) -> None:
+        at = os.open(account, DIRECTORY, dir_fd=self.fd)
+        try:
+            os.unlink(name, dir_fd=at)
+        finally:
+            os.close(at)
+
     def drop_account(self, username: str) -> None:
         """Removes the directory of an account, if it is empty."""
         with suppress(OSError):

@@ -47,13 +47,14 @@ def state(slot: Slot, seen: Seen) -> str:
     if lease is None:
         return MISSING
     if not lease.active:
-        whole = not slot.missing and slot.number <= seen.settings.size
+        offered = slot.user is not None and slot.user.active is not False
+        whole = offered and not slot.missing and slot.number <= seen.settings.size
         return ALLOCATABLE if whole else MISSING
     if lease.session_key == RESETTING:
         return CLEANING
     if lease.session_key == QUARANTINED:
         return HELD
-    if slot.user is None:
+    if slot.user is None or slot.project is None:
         return MISSING
     return EXPIRED if has_ended(slot, seen.now) else LEASED
 
@@ -73,6 +74,8 @@ def phantom(slot: Slot) -> str:
         return ""
     if slot.user is None:
         return "its account is not there"
+    if slot.project is None:
+        return "its project is not there"
     if not lease.session_key or lease.ours:
         return "it names no session"
     if not lease.token:
@@ -175,6 +178,8 @@ def _of_slot(slot: Slot, seen: Seen) -> Iterator[Finding]:
         for artefact in slot.missing:
             code, what = _LACKS[artefact]
             yield Finding(WARNING, slot.name, code, what, _REPAIR)
+        if slot.user is not None and slot.user.active is False:
+            yield Finding(WARNING, slot.name, "user-inactive", "its user is not active, so it is not offered", _REPAIR)
         for artefact, wanted in wrong_flags(slot).items():
             what = f"its {artefact} is marked {not wanted}, and the disk says {wanted}"
             yield Finding(WARNING, slot.name, _WRONG_FLAG[artefact], what, _REPAIR)

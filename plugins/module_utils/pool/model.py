@@ -95,12 +95,14 @@ def _bad(option: str, what: str, remedy: str) -> ShipshapeError:
 
 @dataclass(frozen=True)
 class User:
-    """An account. `protected` says why it is a real person's and is never touched; '' for a visitor's."""
+    """An account. `protected` says why it is a real person's and is never touched; '' for a visitor's. The slot of one
+    that is not `active` is not offered: it drains."""
 
     id: Any
     name: str
     protected: str = ""
     flag: bool | None = None
+    active: bool | None = None  # None: the application knows no such thing
 
 
 @dataclass(frozen=True)

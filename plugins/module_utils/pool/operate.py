@@ -56,12 +56,15 @@ class Operation:
         transfer.heal()
         self._sweep(pool)
         failed: list[Finding] = []
-        seen: Seen | None = None
+        before = pool.look()
+        if transfer.heal_marks(before):
+            before = pool.look()
+        after: Seen | None = None
         if state_wanted == "transferred":
             transfer.run(*(self._options[name] for name in ("slot", "session_key", "token", "to_user")))
         else:
-            failed, seen = self._converge(pool, state_wanted)
-        seen = seen or pool.look()
+            failed, after = self._converge(pool, state_wanted, before)
+        seen = after or pool.look()
         self._report.values.update(told(seen))
         self._report.findings = [at for at in self._report.findings if at.code != "table-missing"]
         self._report.add(*findings(seen))
@@ -79,9 +82,8 @@ class Operation:
         with self._report.doing(*told):
             pool.root.sweep()
 
-    def _converge(self, pool: Pool, state_wanted: str) -> tuple[list[Finding], Seen | None]:
+    def _converge(self, pool: Pool, state_wanted: str, seen: Seen) -> tuple[list[Finding], Seen | None]:
         """What went wrong, and the last look where it is still true."""
-        seen = pool.look()
         wanted = self._plan(seen, state_wanted)
         if self._options["seed_command"] and any(work.kind == MAKE and not work.claim for work in wanted.works):
             service = self._options["service"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .judge import has_ended, phantom, state, wrong_flags
 from .model import ALLOCATION, CLEANING, DIRECTORY, HELD, LEASED, PROJECT, USER, WORKSPACE, Lease, Seen, Slot
 
-MAKE, REMOVE, QUARANTINE = "make", "remove", "quarantine"
+MAKE, REMOVE, QUARANTINE, DRAIN = "make", "remove", "quarantine", "drain"
 
 Told = tuple[str, str, str]  # action, target, reason
 
@@ -63,11 +63,14 @@ def _present(slot: Slot, seen: Seen, reset: bool) -> Iterator[Work]:
     if slot.number > seen.settings.size:
         if slot.there and (reason or state(slot, seen) != LEASED):
             yield _removal(slot, f"the pool has {seen.settings.size} slots")
+        elif slot.user is not None and slot.user.active:
+            told = ("drain-slot", slot.name, f"the pool has {seen.settings.size} slots")
+            yield Work(DRAIN, slot, (told,))
     elif reason:
         yield _clearing(slot, reason)
     elif not slot.there:
         yield Work(MAKE, slot, (("create-slot", slot.name, "nothing of it is there"),))
-    elif slot.missing or wrong_flags(slot):
+    elif slot.missing or wrong_flags(slot) or _idle(slot):
         yield _repair(slot, reset)
 
 
@@ -115,11 +118,20 @@ def _removal(slot: Slot, reason: str) -> Work:
 def _clearing(slot: Slot, reason: str) -> Work:
     told = [("clear-slot", slot.name, reason)]
     told += [(f"create-{artefact}", slot.name, "it is missing") for artefact in slot.missing if artefact in _ROWS]
-    told += [(f"mark-{artefact}", slot.name, "its flag disagrees with the disk") for artefact in _marks(slot)]
+    told += _flags(slot)
     return Work(MAKE, slot, tuple(told), claim=slot.lease, fresh=True, forced=True)
 
 
 _ROWS = (USER, PROJECT, ALLOCATION)
+
+
+def _idle(slot: Slot) -> bool:
+    return slot.user is not None and slot.user.active is False
+
+
+def _flags(slot: Slot) -> list[Told]:
+    told = [("activate-user", slot.name, "it is not active")] if _idle(slot) else []
+    return [*told, *((f"mark-{artefact}", slot.name, "its flag disagrees with the disk") for artefact in _marks(slot))]
 
 
 def _marks(slot: Slot) -> list[str]:
@@ -144,6 +156,6 @@ def _repair(slot: Slot, reset: bool) -> Work:
             told.append((f"create-{artefact}", slot.name, "it is missing"))
     if fresh and slot.disk.present:
         told.append((f"rebuild-{DIRECTORY}", slot.name, "nobody can tell whose files are in it"))
-    told += [(f"mark-{artefact}", slot.name, "its flag disagrees with the disk") for artefact in _marks(slot)]
+    told += _flags(slot)
     claim = slot.lease if fresh and slot.lease is not None else None
     return Work(MAKE, slot, tuple(told), claim=claim, fresh=fresh)

@@ -19,9 +19,8 @@ from dataclasses import dataclass, field
 from ..report.finding import CRITICAL, INFO, WARNING, Finding, ShipshapeError
 from ..report.result import Report
 from .disk import Root
-from .judge import state
-from .model import CLEANING, QUARANTINED, RESETTING, Lease, OnDisk, Project, Seen, Settings, Slot, User
-from .plan import MAKE, QUARANTINE, REMOVE, Plan, Work, stray
+from .model import QUARANTINED, RESETTING, Lease, OnDisk, Project, Seen, Settings, Slot, User
+from .plan import DRAIN, MAKE, QUARANTINE, REMOVE, Plan, Work, stray
 from .records import Records
 from .store import chunks
 from .template import Template
@@ -101,7 +100,7 @@ class Pool:
     def _batches(self, works: Sequence[Work]) -> Iterator[list[Work]]:
         """New slots first: they can be handed out while others are cleaned."""
         alone = self.records.store.own_lock
-        for kind in (MAKE, REMOVE, QUARANTINE):
+        for kind in (MAKE, REMOVE, QUARANTINE, DRAIN):
             for claimed in (False, True):
                 some = [work for work in works if work.kind == kind and (work.claim is not None) == claimed]
                 for part in chunks(some, _BATCH_ALONE if alone and claimed else _BATCH):
@@ -109,9 +108,10 @@ class Pool:
 
     def _batch(self, works: list[Work], seen: Seen) -> list[Finding]:
         started = time.monotonic()
-        found = [work.number for work in works if work.claim is not None and state(work.slot, seen) == CLEANING]
-        with self.records.store.slot_locks(found) as locked:
-            batch = _Batch([work for work in works if work.number in locked or work.number not in found])
+        held = {work.number for work in works if work.slot.lease is not None}
+        with self.records.store.slot_locks(held) as locked:
+            self._busy(held - locked)
+            batch = _Batch([work for work in works if work.number in locked or work.number not in held])
             changed, self.report.changed = self.report.changed, True  # also when this ends in the middle
             self._claim(batch, seen)
             claimed, done = bool(batch.ours), len(self.report.actions)
@@ -132,11 +132,14 @@ class Pool:
         """Turns rows into `resetting`. Who was quicker keeps his slot: it is not worked on."""
         leases = {work.number: work.claim for work in batch.works if work.claim is not None}
         turned = self.records.turn([at for at in leases.values() if at is not None], RESETTING, seen.now)
-        for number in leases.keys() - turned:
-            what = "somebody took or freed it at this moment, so it was left as it is"
-            self.report.add(Finding(INFO, self.settings.name(number), "slot-busy", what, "The next run looks again"))
+        self._busy(leases.keys() - turned)
         batch.ours = turned
         batch.works = [work for work in batch.works if work.number in turned or work.number not in leases]
+
+    def _busy(self, numbers: Collection[int]) -> None:
+        for number in sorted(numbers):
+            what = "somebody takes, frees or cleans it at this moment, so it was left as it is"
+            self.report.add(Finding(INFO, self.settings.name(number), "slot-busy", what, "The next run looks again"))
 
     def _work(self, batch: _Batch, seen: Seen) -> None:
         kind = batch.works[0].kind if batch.works else QUARANTINE
@@ -148,6 +151,8 @@ class Pool:
             self._in_database(batch, self._remove)
             self._unbuild(batch, batch.good())
             self.records.quarantine(batch.failed.keys() & batch.ours, seen.now)
+        elif kind == DRAIN:
+            self.records.activate([work.slot.user.id for work in batch.works if work.slot.user is not None], False)
         else:
             self.records.quarantine(batch.ours, seen.now)
 
@@ -213,6 +218,8 @@ class Pool:
             [work.slot.user.id for work in works if work.slot.user is not None and work.slot.user.flag is False],
             [work.slot.project.id for work in works if work.slot.project is not None and not work.slot.project.flag],
         )
+        idle = [work.slot.user.id for work in works if work.slot.user is not None and work.slot.user.active is False]
+        records.activate(idle, True)
         records.add_allocations([work.number for work in works if work.slot.lease is None], now)
         records.free({work.number for work in works} & batch.ours, now)
 

@@ -52,7 +52,8 @@ class Records:
         elif table.has("password") and (row[table["password"]] or "!")[0] not in _UNUSABLE:
             why = "can log in with a password"
         said = bool(row[flag]) if flag and flag in row else None
-        return User(row[table["id"]], str(row[table["username"]]), why, said)
+        active = bool(row[table["is_active"]]) if table.has("is_active") else None
+        return User(row[table["id"]], str(row[table["username"]]), why, said, active)
 
     def projects(self, users: Mapping[int, User]) -> tuple[dict[int, Project], dict[int, int]]:
         """Each slot's project, and how many others its user has."""
@@ -109,8 +110,16 @@ class Records:
             if table.has("password"):
                 row[table["password"]] = f"!{secrets.token_hex(20)}"
             row.update({table[column]: False for column in ("is_superuser", "is_staff") if table.has(column)})
+            row.update({table["is_active"]: True} if table.has("is_active") else {})
             rows.append({**row, **({flag: True} if flag else {})})
         self.store.insert(table.name, rows)
+
+    def activate(self, users: Collection[Any], active: bool) -> None:
+        """Has the application offer the slots of these users, or not."""
+        table = self.schema.users
+        if table.has("is_active"):
+            key, column = table["id"], table["is_active"]
+            self.store.update(table.name, key, [Change({key: at}, {column: active}) for at in users])
 
     def ids(self, numbers: Iterable[int]) -> dict[int, Any]:
         table = self.schema.users

@@ -22,15 +22,15 @@ SHA256, PLAIN = "sha256", "plain"
 NOW, UUID = "now()", "uuid()"
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
-    USERS: ("id", "username", "password", "is_superuser", "is_staff"),
+    USERS: ("id", "username", "password", "is_superuser", "is_staff", "is_active"),
     PROJECTS: ("id", "owner_id", "name", "slug"),
     ALLOCATIONS: ("visitor_number", "session_key", "allocation_token", "allocated_at", "expires_at", "is_active"),
 }
 # What an application need not have.
-_OPTIONAL = {USERS: {"password", "is_superuser", "is_staff"}, PROJECTS: {"name"}, ALLOCATIONS: set[str]()}
+_OPTIONAL = {USERS: {"password", "is_superuser", "is_staff", "is_active"}, PROJECTS: {"name"}, ALLOCATIONS: set[str]()}
 _TABLES = {USERS: "auth_user", PROJECTS: "project_app_project", ALLOCATIONS: "project_app_visitorallocation"}
 _CONSTANTS: Mapping[str, Mapping[str, Any]] = {
-    USERS: {"is_active": True, "email": "", "first_name": "", "last_name": "", "date_joined": NOW},
+    USERS: {"email": "", "first_name": "", "last_name": "", "date_joined": NOW},
     PROJECTS: {"description": "", "created_at": NOW, "updated_at": NOW},
     ALLOCATIONS: {},
 }
@@ -44,7 +44,8 @@ _TIME = {True: "datetime", False: "timestamptz"}
 _STATEMENTS = (
     """CREATE TABLE IF NOT EXISTS shipshape_visitor_user (id {id}, username varchar(150) NOT NULL UNIQUE,
     password varchar(128) NOT NULL, is_superuser boolean NOT NULL DEFAULT false,
-    is_staff boolean NOT NULL DEFAULT false, has_directory boolean NOT NULL DEFAULT false)""",
+    is_staff boolean NOT NULL DEFAULT false, is_active boolean NOT NULL DEFAULT true,
+    has_directory boolean NOT NULL DEFAULT false)""",
     """CREATE TABLE IF NOT EXISTS shipshape_visitor_project (id {id},
     owner_id bigint NOT NULL REFERENCES shipshape_visitor_user (id), name varchar(150) NOT NULL,
     slug varchar(150) NOT NULL, writer_initialized boolean NOT NULL DEFAULT false, UNIQUE (owner_id, slug))""",

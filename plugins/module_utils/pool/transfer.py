@@ -46,6 +46,37 @@ class Transfer:
                 self._done.append(document)
             self._root.remove_journal(name)
 
+    def heal_marks(self, seen: Seen) -> bool:
+        """What an application's own transfer has left when it was killed: a file `.from-SLOT` in the account's
+        directory. Whether there was one that nobody alive is at work with."""
+        found = False
+        strangers: list[str] | None = None
+        for slot in seen.slots.values():
+            if slot.foreign or slot.disk.directory or slot.lease is None or not slot.lease.active:
+                continue
+            if strangers is None:
+                strangers = [name for name in self._root.names() if self._pool.settings.number(name) is None]
+            marked = [name for name in strangers if self._root.inode(name, f".from-{slot.name}")]
+            for account in marked:
+                found = self._heal_mark(slot, account) or found
+        return found
+
+    def _heal_mark(self, slot: Slot, account: str) -> bool:
+        told = ("heal-transfer", slot.name, f"a transfer to {account} was not finished")
+        if self._check:
+            self._report.planned(*told)
+            return True
+        store, project = self._records.store, self._pool.settings.project
+        with store.slot_locks([slot.number]) as locked, store.transaction():
+            user = self._records.user(account)
+            if not locked:
+                return False
+            with self._report.doing(*told):
+                if user is None or project not in self._records.slugs(user.id):
+                    self._root.move(account, slot.name)
+                self._root.remove_mark(account, f".from-{slot.name}")
+        return True
+
     def _settle(self, document: Mapping[str, Any]) -> bool:
         """Whether the database has it; the disk then agrees."""
         source, target, project = document["user"], document["to"], self._pool.settings.project
@@ -103,7 +134,11 @@ class Transfer:
         changed = self._report.changed
         with self._report.doing(*told):
             try:
-                self._move(slot, target, {**document, **ids}, seen)
+                with self._records.store.slot_locks([number]) as locked:
+                    if not locked:
+                        what = "somebody else moves or cleans it at this moment"
+                        raise failure(slot.name, "transfer-refused", what, "Run this again")
+                    self._move(slot, target, {**document, **ids}, seen)
             except ShipshapeError:
                 self._report.changed = changed  # it is all as it was
                 raise

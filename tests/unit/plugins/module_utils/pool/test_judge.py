@@ -59,6 +59,9 @@ STATE_CASES = [
     (slot(replace(LEASED, expires_at=(NOW + SECOND).astimezone(timezone(timedelta(hours=-9))))), "leased"),
     (slot(LEASED, disk=OnDisk()), "leased"),
     (slot(LEASED, user=None), "missing"),
+    (slot(LEASED, project=None), "missing"),
+    (slot(user=User(1, "visitor-001", active=False)), "missing"),
+    (slot(LEASED, user=User(1, "visitor-001", active=False)), "leased"),
     (slot(LEASED, number=9), "leased"),
     (slot(Lease(1, RESETTING, "t", FOREVER, True)), "resetting"),
     (slot(Lease(1, QUARANTINED, "t", FOREVER, True)), "quarantined"),
@@ -92,7 +95,7 @@ def test_every_mixture_adds_up() -> None:
                 assert all(work.kind == "quarantine" for work in mine)
         # Whoever holds a slot keeps it, unless a reset is asked for.
         owned = (
-            row is not None and row.active and row.session_key == "abc" and row.expires_at > NOW and user is not None
+            row is not None and row.active and row.session_key == "abc" and row.expires_at > NOW and user and project
         )
         if owned and not at.foreign:
             for planned in (plan.present(view), plan.expired(view)):
@@ -138,6 +141,8 @@ PLANS = [
     (slot(LEASED, disk=OnDisk(present=True, directory=True)), ["create-workspace"]),
     (slot(LEASED, project=Project(1, False)), ["mark-project"]),
     (slot(LEASED, user=None), ["clear-slot", "create-user"]),
+    (slot(LEASED, project=None), ["clear-slot", "create-project"]),
+    (slot(user=User(1, "visitor-001", active=False)), ["activate-user"]),
     (slot(replace(LEASED, session_key="")), ["clear-slot"]),
     (slot(replace(LEASED, session_key="shipshape:unknown")), ["clear-slot"]),
     (slot(replace(LEASED, expires_at=None)), ["clear-slot"]),
@@ -160,7 +165,7 @@ SURPLUS = [
     (slot(None, number=5), True),
     (Slot(5, "visitor-005", disk=OnDisk(present=True)), True),
     (slot(LEASED, number=5), False),
-    (slot(LEASED, number=5, project=None), False),
+    (slot(LEASED, number=5, project=None), True),
     (slot(replace(LEASED, expires_at=NOW - SECOND), number=5), True),
     (slot(LEASED, number=5, user=None), True),
     (slot(Lease(5, QUARANTINED, "t", FOREVER, True), number=5), True),

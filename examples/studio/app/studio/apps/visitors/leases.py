@@ -39,50 +39,48 @@ class Lease:
         return username(self.number)
 
 
-# The lowest free slot that has a visitor's account and a project. A row that another visit is just taking is passed by,
-# not waited for: no two visits get the same, and none waits for another. The CTE is run once, where a subquery in the
-# UPDATE could be run again for each row; LIMIT keeps the look at account and project to the rows that are met.
-_POSTGRESQL = """
-    WITH free AS (
-        SELECT slot.id, own.user_id, own.project_id
-        FROM project_app_visitorallocation AS slot
-        CROSS JOIN LATERAL (
-            SELECT account.id AS user_id, project.id AS project_id
-            FROM auth_user AS account
-            JOIN project_app_project AS project ON project.owner_id = account.id AND project.slug = %s
-            WHERE account.is_active AND NOT account.is_staff AND NOT account.is_superuser
-                AND account.password LIKE '!%%' AND account.username =
-                %s || lpad(slot.visitor_number::text, greatest(3, length(slot.visitor_number::text)), '0')
-            LIMIT 1
-        ) AS own
-        WHERE NOT slot.is_active
-        ORDER BY slot.visitor_number
+# Free slots that have a visitor's account and a project, each look at the two limited to the rows that are met.
+_CANDIDATES_POSTGRESQL = """
+    FROM project_app_visitorallocation AS slot
+    CROSS JOIN LATERAL (
+        SELECT account.id AS user_id, project.id AS project_id
+        FROM auth_user AS account
+        JOIN project_app_project AS project ON project.owner_id = account.id AND project.slug = %s
+        WHERE account.is_active AND NOT account.is_staff AND NOT account.is_superuser
+            AND account.password LIKE '!%%' AND account.username =
+            %s || lpad(slot.visitor_number::text, greatest(3, length(slot.visitor_number::text)), '0')
         LIMIT 1
-        FOR UPDATE OF slot SKIP LOCKED
+    ) AS own
+    WHERE NOT slot.is_active
+"""
+# The lowest of them. A row that another visit is just taking is passed by, not waited for: no two visits get the same,
+# and none waits for another. The CTE is run once, where a subquery in the UPDATE could be run again for each row.
+_TAKE_POSTGRESQL = f"""
+    WITH free AS (
+        SELECT slot.id, own.user_id, own.project_id {_CANDIDATES_POSTGRESQL}
+        ORDER BY slot.visitor_number LIMIT 1 FOR UPDATE OF slot SKIP LOCKED
     )
     UPDATE project_app_visitorallocation AS slot
     SET is_active = true, session_key = %s, allocation_token = %s, allocated_at = %s, expires_at = %s
     FROM free WHERE slot.id = free.id
     RETURNING slot.visitor_number, free.user_id, free.project_id
 """
+_CANDIDATES_SQLITE = """
+    FROM project_app_visitorallocation AS slot
+    JOIN project_app_project AS project ON project.slug = %s
+    JOIN auth_user AS account ON account.id = project.owner_id AND account.is_active
+        AND NOT account.is_staff AND NOT account.is_superuser AND account.password LIKE '!%%'
+        AND account.username = %s || printf('%%03d', slot.visitor_number)
+    WHERE NOT slot.is_active
+"""
 # SQLite lets one writer in at a time, and the whole statement is inside.
-_SQLITE = """
-    WITH free AS (
-        SELECT slot.id FROM project_app_visitorallocation AS slot
-        JOIN project_app_project AS project ON project.slug = %s
-        JOIN auth_user AS account ON account.id = project.owner_id AND account.is_active
-            AND NOT account.is_staff AND NOT account.is_superuser AND account.password LIKE '!%%'
-            AND account.username = %s || printf('%%03d', slot.visitor_number)
-        WHERE NOT slot.is_active
-        ORDER BY slot.visitor_number
-        LIMIT 1
-    )
+_TAKE_SQLITE = f"""
+    WITH free AS (SELECT slot.id {_CANDIDATES_SQLITE} ORDER BY slot.visitor_number LIMIT 1)
     UPDATE project_app_visitorallocation
     SET is_active = true, session_key = %s, allocation_token = %s, allocated_at = %s, expires_at = %s
     WHERE id = (SELECT id FROM free)
     RETURNING visitor_number
 """
-
 _FREE = """
     UPDATE project_app_visitorallocation
     SET is_active = false, session_key = '', allocation_token = %s, allocated_at = %s, expires_at = %s
@@ -106,12 +104,20 @@ def allocate(session_key: str) -> Lease | None:
     values = [PROJECT, PREFIX, session_key, digest(token), *times]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            cursor.execute(_POSTGRESQL, values)
+            cursor.execute(_TAKE_POSTGRESQL, values)
             row = cursor.fetchone()
         else:
-            cursor.execute(_SQLITE, values)
+            cursor.execute(_TAKE_SQLITE, values)
             row = _whole(cursor.fetchone())
     return Lease(*row, session_key, token) if row else None
+
+
+def any_free() -> bool:
+    """Whether a slot is free at this moment, be it that another visit is just taking it."""
+    candidates = _CANDIDATES_POSTGRESQL if connection.vendor == "postgresql" else _CANDIDATES_SQLITE
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT 1 {candidates} LIMIT 1", [PROJECT, PREFIX])
+        return cursor.fetchone() is not None
 
 
 def _whole(row: tuple[int] | None) -> tuple[int, int, int] | None:

@@ -88,29 +88,28 @@ def usable(lease: Lease) -> bool:
 def make_room(*, patient: bool) -> None:
     """Clean a slot whose lease has expired, or whose cleaner has died. Raises ExhaustedError when there is none.
 
-    One look at all rows, because a statement that passes by what others are just taking may find nothing although
-    nobody has everything.
+    First one more look: a statement that passes by what others are just taking may find nothing although nobody has
+    everything. What has been committed at one moment tells.
     """
+    if patient and leases.any_free():
+        time.sleep(random.uniform(0, 0.004))
+        return
     rows = list(VisitorAllocation.objects.order_by("visitor_number"))
-    of = {state: [row for row in rows if row.state == state] for state in ("free", "leased", "expired", "resetting")}
+    of = {state: [row for row in rows if row.state == state] for state in ("leased", "expired", "resetting")}
     for row in of["expired"]:
         if slots.renew(row.visitor_number, slots.expired(), wait=False):
             return
     for row in of["resetting"]:
         if slots.finish_dead(row.visitor_number):
             return
-    accounts = dict(Project.objects.filter(slug=PROJECT).values_list("owner__username", "owner__is_active"))
-    freed = [row for row in of["free"] if accounts.get(username(row.visitor_number))]
     being_cleaned = of["expired"] + of["resetting"]
-    if patient and freed:
-        time.sleep(random.uniform(0.001, 0.01))  # given back since, or taken by somebody who is not through yet
-        return
     if patient and being_cleaned:
         time.sleep(random.uniform(0.005, 0.05))
         return
     # A lease without an account is nobody's.
+    accounts = set(Project.objects.filter(slug=PROJECT).values_list("owner__username", flat=True))
     leased = [row for row in of["leased"] if username(row.visitor_number) in accounts]
-    if leased or freed:
+    if leased:
         # Somebody may sign up meanwhile, so nobody is sent away for a day.
         ends = [(row.expires_at - timezone.now()).total_seconds() for row in leased]
         retry = int(min(max(min(ends, default=60), 60), 3600))
