@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import secrets
 import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
+
+from ansible.module_utils.urls import open_url
 
 from ..report.finding import ShipshapeError, failure
 from ..report.result import Report
@@ -76,9 +77,10 @@ class GitServer:
         if self._token:
             headers["Authorization"] = f"token {self._token}"
         body = json.dumps(document).encode() if document is not None else None
-        request = urllib.request.Request(f"{self._url}/api/v1{path}", body, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+            with open_url(
+                f"{self._url}/api/v1{path}", data=body, headers=headers, method=method, timeout=_TIMEOUT
+            ) as answer:
                 return int(answer.status), ""
         except urllib.error.HTTPError as error:
             return error.code, error.read(2000).decode("utf-8", "replace")
