@@ -182,6 +182,13 @@ def test_what_the_applications_own_transfer_has_left(pool: World, committed: boo
     assert not (account / ".from-visitor-001").exists()
 
 
+# A step is some runs of the module, and there are many: all but the quickest of these are for `make faults`.
+ON_BOTH = pytest.mark.parametrize("pool", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
+BEFORE_AND_AFTER = pytest.mark.parametrize(
+    "after", [pytest.param(False, id="before"), pytest.param(True, id="after", marks=pytest.mark.long)]
+)
+
+
 class Killed(BaseException):
     """Not an Exception: nothing in the code under test may catch it, as nothing catches a SIGKILL."""
 
@@ -232,9 +239,8 @@ def reopened(pool: World) -> None:
     gc.collect()
 
 
-@pytest.mark.parametrize(
-    "after", [pytest.param(False, id="before"), pytest.param(True, id="after", marks=pytest.mark.long)]
-)
+@ON_BOTH
+@BEFORE_AND_AFTER
 def test_a_transfer_killed_at_each_step(pool: World, steps: Steps, after: bool) -> None:
     at = 0
     while True:
@@ -266,9 +272,8 @@ def test_a_transfer_killed_at_each_step(pool: World, steps: Steps, after: bool) 
 
 
 @pytest.mark.parametrize("state", ["expired", "reset", "present"])
-@pytest.mark.parametrize(
-    "after", [pytest.param(False, id="before"), pytest.param(True, id="after", marks=pytest.mark.long)]
-)
+@ON_BOTH
+@BEFORE_AND_AFTER
 def test_the_other_states_killed_at_each_step(pool: World, steps: Steps, state: str, after: bool) -> None:
     at = 0
     while True:
