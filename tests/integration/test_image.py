@@ -270,11 +270,12 @@ def test_what_a_killed_run_left_is_swept_by_the_next(shop: Shop, moment: str) ->
     assert not shop.reading()
 
 
-def test_two_requests_a_container(shop: Shop) -> None:
+def test_at_most_two_requests_a_container(shop: Shop) -> None:
     shop.begin(114, deploy={"replicas": 3})
     ids = [document["Id"] for document in shop.containers().values()]
     wire = Wire(shop.project.engine)
     with wire.strung() as address:
         call = shop.call("image", docker_host=address)
         assert not call.wait(60).get("failed")
-    assert [sum(at in request for request in wire.requests) for at in ids] == [2, 2, 2]
+    # One where the engine's disk can be read, and what a container has changed need not be asked.
+    assert [sum(at in request for request in wire.requests) for at in ids] == [1, 1, 1]

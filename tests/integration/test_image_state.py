@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import observed
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.staleness import changed
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.upper import changes
 from tests.support.engine import Project
 from tests.support.shops import Shop, opened
-from tests.support.stacks import codes, kinds, leaks
+from tests.support.stacks import STAY, codes, kinds, leaks
 
 VERSION = r'ENTRYPOINT_VERSION="([^"]+)"'
 
@@ -171,3 +174,37 @@ def test_two_at_once(shop: Shop) -> None:
     results = [call.wait(60) for call in calls]
     assert [result.get("failed", False) for result in results] == [False, False]
     assert sorted(result["changed"] for result in results) == [False, True]
+
+
+# -- what a container has changed, read off the disk -------------------------------------------------------------------
+
+CHANGES = (
+    "rm -r /app/gone",
+    "rm -r /app/anew; mkdir /app/anew",
+    "mv /app/moved /app/elsewhere",
+    "echo more >> /app/file",
+    "mkdir -p /app/own/deep; touch /app/own/deep/file",
+)
+
+
+@pytest.mark.parametrize("number", range(len(CHANGES) + 1))
+def test_the_containers_own_layer_says_what_the_engine_says(shop: Shop, number: int) -> None:
+    folders = ("gone", "anew", "moved", "kept")
+    made = " && ".join(f"mkdir -p /app/{name} && touch /app/{name}/held" for name in folders)
+    shop.dockerfile(f"RUN {made} && touch /app/file")
+    shop.write({"web": {"build": ".", "command": ["sh", "-c", STAY]}})
+    shop.deploy()
+    for command in CHANGES[:number]:
+        shop.shell("web", command)
+    container = observed(shop.container("web"))
+    told = shop.api.diff(container.id) or []
+    paths = [f"/app/{name}/held" for name in folders] + ["/app/file", "/app/own/deep/file"]
+
+    class NotAsked:
+        def get(self, path: str) -> None:
+            raise AssertionError(f"it was not read off the disk: {path}")
+
+    really = {f"/app/{name}/held" for name in folders[: min(number, 3)]}
+    really |= {"/app/file"} if number > 3 else set()
+    really |= {"/app/own/deep/file"} if number > 4 else set()
+    assert really <= changed(changes(NotAsked(), container), paths) <= changed(told, paths)

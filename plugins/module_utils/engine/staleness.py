@@ -22,6 +22,7 @@ from .dockerfile import Base, bases, recipe, scripts, touches
 from .history import History
 from .look import Observed, image
 from .model import Project, Service
+from .upper import changes
 
 _ADDED_OR_GONE = (1, 2)
 _READERS = 4
@@ -188,8 +189,7 @@ class Staleness:
         hidden = {path: target for path in paths for target in mounts if _is_below(path, target)}
         if held is None:
             return self._read(at.id, files), hidden
-        changes = self._connection.get(f"/containers/{at.id}/changes") or []
-        own = changed(changes, paths) | set(hidden)
+        own = changed(changes(self._connection, at), paths) | set(hidden)
         if not own:
             return held, hidden
         asked = [file for file in files if own & {file.path, file.into}]
