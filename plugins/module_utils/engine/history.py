@@ -97,18 +97,18 @@ def write(host: str, project: str, known: History) -> bool:
 
 
 def not_kept(project: str) -> Finding:
-    what = f"what its images were built from and which ran well cannot be written to {_directory()}"
+    what = f"what its images were built from and which ran well cannot be written to {state_directory()}"
     how = "Make room there, or let this user write there: until then images are built out of the cache again"
     return Finding(INFO, project, "history-not-kept", what, how)
 
 
 def _path(host: str, project: str) -> str:
     name = hashlib.sha256(f"{host} {project}".encode()).hexdigest()[:16]
-    return os.path.join(_directory(), f"{name}.json")
+    return os.path.join(state_directory(), f"{name}.json")
 
 
-def _directory() -> str:
-    """Where it outlives a restart of the machine, for whoever runs this."""
+def state_directory() -> str:
+    """Where what is remembered on a target outlives a restart of the machine, for whoever runs this."""
     own = os.environ.get("XDG_STATE_HOME")
     if own:
         return os.path.join(own, "shipshape")

@@ -36,8 +36,17 @@ LABEL_REPLACE = "com.docker.compose.replace"
 _READERS = 4
 # A recreate that plain Compose did not finish leaves its new container under such a name.
 _DONE = "/.shipshape-done"
-_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?")
 _COMPOSE_TEMPORARY = re.compile(r"^[0-9a-f]{12}_(?P<name>.+)$")
+
+
+def nanoseconds(timestamp: object) -> int:
+    """An engine's timestamp since the epoch, 0 when it is none; what has never happened lies long before it."""
+    found = _TIMESTAMP.match(str(timestamp or ""))
+    if not found:
+        return 0
+    seconds = calendar.timegm(time.strptime(found[1], "%Y-%m-%dT%H:%M:%S"))
+    return seconds * 10**9 + int(f"{found[2] or '0':0<9}"[:9])
 
 
 @dataclass(frozen=True)
@@ -98,8 +107,7 @@ class Observed:
     @property
     def started(self) -> float:
         """When it was started last, in seconds since the epoch; 0.0 when that cannot be told."""
-        found = _TIMESTAMP.match(str(self.state.get("StartedAt", "")))
-        return calendar.timegm(time.strptime(found[0], "%Y-%m-%dT%H:%M:%S")) if found else 0.0
+        return nanoseconds(self.state.get("StartedAt")) // 10**9
 
     @property
     def restarts(self) -> bool:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import calendar
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,14 +15,13 @@ from ..report.finding import CRITICAL, WARNING, Finding
 from .baked import Layers, ServiceFiles
 from .connection import Connection, EngineRefusedError
 from .contents import Content, Reader, found_version, read_one
-from .look import Observed
+from .look import Observed, nanoseconds
 
 # An entrypoint says its version when it starts: what comes after this much has nothing to do with it.
 _SEARCHED = 4 << 20
 _PATIENCE = 5.0
 _HEADER = 8
 _HEAD_START = 200_000_000
-_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?")
 
 _LOOK = "See that the line is in the source, then build the image and replace the container (module stack)"
 
@@ -152,20 +150,11 @@ def since_last_start(state: Mapping[str, Any]) -> str:
 
     The engine writes StartedAt down when the process runs already and has perhaps said its first line. Halfway from the
     end of the run before it is late enough for the old one's last words and early enough for the new one's first."""
-    ended, started = _nanoseconds(state.get("FinishedAt")), _nanoseconds(state.get("StartedAt"))
+    ended, started = nanoseconds(state.get("FinishedAt")), nanoseconds(state.get("StartedAt"))
     if ended <= 0:
         return "0"
     moment = (ended + started) // 2 if ended < started else started - _HEAD_START
     return f"{moment // 10**9}.{moment % 10**9:09}"
-
-
-def _nanoseconds(timestamp: object) -> int:
-    """Since the epoch; what has never happened lies long before it."""
-    found = _TIMESTAMP.match(str(timestamp or ""))
-    if not found:
-        return 0
-    seconds = calendar.timegm(time.strptime(found[1], "%Y-%m-%dT%H:%M:%S"))
-    return seconds * 10**9 + int(f"{found[2] or '0':0<9}"[:9])
 
 
 def _lines(stream: BinaryIO, has_header: bool) -> Iterable[str]:

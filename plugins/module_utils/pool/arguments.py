@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..engine.arguments import open_project
+from ..engine.history import state_directory
 from ..report.finding import failure
 from ..report.masking import Masker
 from ..report.result import Report
 from .opening import Opened, Reached, Wish
-from .operate import state_directory
 from .place import Application
 
 POOL_OPTIONS: dict[str, Any] = {

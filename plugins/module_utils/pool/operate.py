@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from ..engine.history import state_directory
 from ..engine.lock import locked
 from ..report.finding import WARNING, Finding, ShipshapeError, failure
 from ..report.result import Report
@@ -253,11 +254,3 @@ class _Memory:
         except OSError as error:
             what = f"cannot be written ({error.strerror}), so an alert will be raised again"
             self._report.add(Finding(WARNING, self._path, "alert-not-kept", what, "Mend option `state_dir`"))
-
-
-def state_directory() -> str:
-    """Where the collection remembers things on a target."""
-    own = os.environ.get("XDG_STATE_HOME")
-    if own:
-        return os.path.join(own, "shipshape")
-    return "/var/lib/shipshape" if os.getuid() == 0 else os.path.expanduser("~/.local/state/shipshape")

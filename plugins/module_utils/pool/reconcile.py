@@ -115,7 +115,7 @@ class Pool:
             changed, self.report.changed = self.report.changed, True  # also when this ends in the middle
             self._claim(batch, seen)
             claimed, done = bool(batch.ours), len(self.report.actions)
-            alone = self.records.store.own_lock and bool(batch.ours)
+            alone = self.records.store.own_lock and claimed
             with self.records.store.transaction() if alone else nullcontext():
                 if alone:  # since the claim was committed somebody else may have cleaned them
                     still = self.records.resetting(batch.ours)
@@ -131,7 +131,7 @@ class Pool:
     def _claim(self, batch: _Batch, seen: Seen) -> None:
         """Turns rows into `resetting`. Who was quicker keeps his slot: it is not worked on."""
         leases = {work.number: work.claim for work in batch.works if work.claim is not None}
-        turned = self.records.turn([at for at in leases.values() if at is not None], RESETTING, seen.now)
+        turned = self.records.turn(list(leases.values()), RESETTING, seen.now)
         self._busy(leases.keys() - turned)
         batch.ours = turned
         batch.works = [work for work in batch.works if work.number in turned or work.number not in leases]

@@ -100,7 +100,7 @@ def assigned_secrets(text: str) -> Iterator[str]:
     for line in text.splitlines():
         for found in _ASSIGNED.finditer(line):
             value = line[found.end() :].strip().rstrip(",;").strip()
-            if not names_a_secret(found["name"]) or _NO_VALUE.match(value) or value.lower() in _HARMLESS:
+            if not value or not names_a_secret(found["name"]) or _NO_VALUE.match(value) or value.lower() in _HARMLESS:
                 continue
             yield value
             if value[0] in "\"'" and value.endswith(value[0]):

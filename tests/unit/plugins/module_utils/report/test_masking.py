@@ -251,6 +251,7 @@ def test_a_secret_that_changes_in_a_file_shows_as_changed():
         ("a: 1\nDB_PASSWORD='s3cret'\n", {"'s3cret'", "s3cret"}),
         ('{"user": "app", "api_key": "s3cret",\n', {'"s3cret"', "s3cret"}),
         ("url = postgres://app:s3cret@db/app", {"s3cret"}),
+        ("password = ,\ntoken: ;\n", set()),
         ("password = ${DB_PASSWORD}\nsecret: true\ntoken:\n", set()),
     ],
 )
