@@ -45,7 +45,8 @@ options:
       - V(expired) frees slots whose lease has ended, clearing each first. Meant to be run by a timer.
       - V(reset) clears all slots, or some, whoever holds them, and makes the pool whole.
       - V(transferred) moves the project of a slot to the account that its visitor has signed up for, and makes the slot
-        anew.
+        anew. The same once more finds it done, as long as the account has the project; for anybody else the token is
+        used up.
       - V(present) by default, because it takes nothing from anybody.
     type: str
     choices: [present, expired, reset, transferred]

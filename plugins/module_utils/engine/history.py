@@ -11,15 +11,12 @@ an image is built out of the cache once more, and pruning keeps the youngest ima
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..report.finding import INFO, Finding
+from . import memory
 
 _VERSION = 1
 # What more images than these were built from is forgotten: only the one that a name means now is ever asked for.
@@ -70,49 +67,21 @@ class History:
 def read(host: str, project: str) -> History:
     """What is known of `project` on the engine at `host`; nothing where that cannot be read."""
     try:
-        with open(_path(host, project), encoding="utf-8") as stream:
-            return _decoded(json.load(stream))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return _decoded(memory.read(memory.place("", host, project)))
+    except (ValueError, TypeError, KeyError, AttributeError):
         return History()
 
 
 def write(host: str, project: str, known: History) -> bool:
-    """Puts `known` in place of what was known, as a whole; whether that went well. The caller holds the project's lock,
-    so that one name for the new file is enough: whatever a killed run left there is written over."""
-    path = _path(host, project)
+    """Puts `known` in place of what was known; whether that went well. The caller holds the project's lock."""
     document = {"v": _VERSION, "built": known.built, "ran": known.ran, "altered": known.altered}
-    try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(document, stream, separators=(",", ":"), sort_keys=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(f"{path}.new", path)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(f"{path}.new")
-        return False
-    return True
+    return memory.write(memory.place("", host, project), document)
 
 
 def not_kept(project: str) -> Finding:
-    what = f"what its images were built from and which ran well cannot be written to {state_directory()}"
+    what = f"what its images were built from and which ran well cannot be written to {memory.state_directory()}"
     how = "Make room there, or let this user write there: until then images are built out of the cache again"
     return Finding(INFO, project, "history-not-kept", what, how)
-
-
-def _path(host: str, project: str) -> str:
-    name = hashlib.sha256(f"{host} {project}".encode()).hexdigest()[:16]
-    return os.path.join(state_directory(), f"{name}.json")
-
-
-def state_directory() -> str:
-    """Where what is remembered on a target outlives a restart of the machine, for whoever runs this."""
-    own = os.environ.get("XDG_STATE_HOME")
-    if own:
-        return os.path.join(own, "shipshape")
-    return "/var/lib/shipshape" if os.getuid() == 0 else os.path.expanduser("~/.local/state/shipshape")
 
 
 def _decoded(document: Any) -> History:

@@ -47,7 +47,7 @@ def _acquire(descriptor: int, project: str, wait: float) -> None:
     while not _try(descriptor):
         if time.monotonic() > deadline:
             holder = os.pread(descriptor, 20, 0).decode("ascii", "replace") or "unknown"
-            what = f"another run is deploying it (process {holder}), and has not ended within {wait:g} s"
+            what = f"another run is at work on it (process {holder}), and has not ended within {wait:g} s"
             remedy = "Wait for it and run this again; when that process is gone, so is its lock"
             raise failure(project, "deploy-running", what, remedy)
         time.sleep(_PAUSE)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..engine.arguments import open_project
-from ..engine.history import state_directory
+from ..engine.memory import state_directory
 from ..report.finding import failure
 from ..report.masking import Masker
 from ..report.result import Report

@@ -5,17 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..engine.history import state_directory
+from ..engine import memory
 from ..engine.lock import locked
 from ..report.finding import WARNING, Finding, ShipshapeError, failure
-from ..report.result import Report
 from . import plan
 from .disk import SCRATCH
 from .judge import REMEDIES, SCHEMA, findings, partition, state, summary
@@ -217,40 +213,12 @@ def look(opened: Opened, *, remember: bool) -> None:
         report.add(Finding(WARNING, seen.settings.name(int(name)), "transfer-unfinished", what, remedy))
     part = partition(seen)
     report.values["utilisation"] = utilisation(part)
-    memory = _Memory(options["state_dir"], pool.root.path, report)
-    now = alert(part, memory.read())
+    path = memory.place("pool-", pool.root.path, folder=options["state_dir"] or "")
+    before = memory.read(path)
+    now = alert(part, isinstance(before, dict) and bool(before.get("alert")))
     report.values["alert"] = {"active": now.active, "raised": now.raised, "cleared": now.cleared}
     if now.active:
         report.add(alert_finding(part))
-    if remember and (now.raised or now.cleared):
-        memory.write(now.active)
-
-
-class _Memory:
-    """Whether the last look found the pool too full. It is kept beside what else is remembered of this machine's
-    projects, and not in the pool."""
-
-    def __init__(self, folder: str | None, data_root: str, report: Report) -> None:
-        key = hashlib.sha256(data_root.encode()).hexdigest()[:16]
-        self._folder = folder or state_directory()
-        self._path = os.path.join(self._folder, f"pool-{key}.json")
-        self._report = report
-
-    def read(self) -> bool:
-        try:
-            with open(self._path, encoding="utf-8") as stream:
-                document: Mapping[str, Any] = json.load(stream)
-            return bool(document["alert"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-
-    def write(self, active: bool) -> None:
-        temporary = f"{self._path}.{os.getpid()}"
-        try:
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            with open(temporary, "w", encoding="utf-8") as stream:
-                json.dump({"alert": active}, stream)
-            os.replace(temporary, self._path)
-        except OSError as error:
-            what = f"cannot be written ({error.strerror}), so an alert will be raised again"
-            self._report.add(Finding(WARNING, self._path, "alert-not-kept", what, "Mend option `state_dir`"))
+    if remember and (now.raised or now.cleared) and not memory.write(path, {"alert": now.active}):
+        what = "cannot be written, so an alert will be raised again"
+        report.add(Finding(WARNING, path, "alert-not-kept", what, "Mend option `state_dir`, or make room there"))

@@ -21,6 +21,7 @@ from ..report.result import Report
 from . import plan
 from .judge import has_ended, state
 from .model import CLEANING, RESETTING, OnDisk, Seen, Slot, User, is_directory_name
+from .receipts import Receipts, proof
 from .reconcile import Pool
 
 
@@ -28,7 +29,8 @@ class Transfer:
     def __init__(self, pool: Pool, report: Report, check: bool) -> None:
         self._pool, self._records, self._root = pool, pool.records, pool.root
         self._report, self._check = report, check
-        self._done: list[Mapping[str, Any]] = []
+        self._receipts = Receipts(self._root.path)
+        self._foretold: set[int] = set()  # in check mode: slots whose transfers a run would finish or undo
 
     # -- what killed runs have left ---------------------------------------------------------------------------------
 
@@ -38,12 +40,12 @@ class Transfer:
             told = ("heal-transfer", str(document["user"]), f"a transfer to {document['to']} was not finished")
             if self._check:
                 self._report.planned(*told)
+                self._foretold.add(int(document["slot"]))
                 continue
             with self._report.doing(*told):
                 committed = self._settle(document)
             if committed:
-                self._rebuild(int(document["slot"]))
-                self._done.append(document)
+                self._finish(document)
             self._root.remove_journal(name)
 
     def heal_marks(self, seen: Seen) -> bool:
@@ -108,9 +110,9 @@ class Transfer:
     # -- moving -----------------------------------------------------------------------------------------------------
 
     def run(self, number: int, session_key: str, token: str, to_user: str) -> None:
-        document = {"slot": number, "to": to_user, "token": self._records.stored(token)}
-        if any(document.items() <= done.items() for done in self._done):
-            return  # a killed run's, just healed
+        document = {"slot": number, "to": to_user, "proof": proof(session_key, token)}
+        if number in self._foretold or self._is_done(document):
+            return  # what is left to do after healing, only a run can know
         seen = self._pool.look()
         slot = seen.slot(number)
         if not self._owns(slot, seen, session_key, token):
@@ -142,8 +144,15 @@ class Transfer:
             except ShipshapeError:
                 self._report.changed = changed  # it is all as it was
                 raise
-        self._rebuild(number)
+        self._finish(document)
         self._root.remove_journal(_journal(number))
+
+    def _is_done(self, document: Mapping[str, Any]) -> bool:
+        """Whether this very transfer is what an earlier run has done, and the account still has the project."""
+        if not self._receipts.has(document["slot"], document["to"], document["proof"]):
+            return False
+        user = self._records.user(document["to"])
+        return user is not None and self._pool.settings.project in self._records.slugs(user.id)
 
     def _owns(self, slot: Slot, seen: Seen, session_key: str, token: str) -> bool:
         """Compared in constant time, whatever there is to compare with."""
@@ -209,13 +218,16 @@ class Transfer:
             what = f"its project could not be moved to {target.name}: {error.strerror or error}"
             raise failure(slot.name, "transfer-failed", what, "All is as it was. Mend that, run this again") from error
 
-    def _rebuild(self, number: int) -> None:
+    def _finish(self, document: Mapping[str, Any]) -> None:
+        """What is left to do after the commit. The journal goes after the receipt is there."""
+        number = int(document["slot"])
         seen = self._pool.look()
         slot = seen.slot(number)
         if state(slot, seen) == CLEANING:
             failed = self._pool.run(plan.cleared(slot, "its project was transferred"), seen)
             if failed:
                 raise ShipshapeError(*failed)
+        self._receipts.add(number, document["to"], document["proof"])
 
 
 def _journal(number: int) -> str:
