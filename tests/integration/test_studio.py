@@ -167,7 +167,7 @@ def test_pid_1_is_the_server_itself_without_rights(studio: Studio) -> None:
     assert re.search(r"gunicorn .*studio\.wsgi", shell.stdout)
     assert shell.stdout.split()[-1] == "10001"
     assert "Read-only file system" in shell.stderr
-    assert "ENTRYPOINT_VERSION=1.1.0 role=web" in studio.compose("logs", "web").stdout
+    assert "ENTRYPOINT_VERSION=1.2.0 role=web" in studio.compose("logs", "web").stdout
 
 
 def test_the_health_script_tells_0_1_2_and_3_apart(studio: Studio) -> None:

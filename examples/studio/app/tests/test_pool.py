@@ -70,7 +70,9 @@ class Seeding(PoolCase):
 
         with mock.patch.object(slots.disk, "replace", third_fails):
             well, said = self.run_command("create_visitor_pool")
-        assert not well
+            assert (well, "visitor-003" in said) == (False, True)
+            well, said = self.run_command("create_visitor_pool", "--at-start")
+        assert well, "one broken slot keeps the site from starting"
         assert "visitor-003" in said
         assert "Visitor pool ready" not in said
         assert [number for number in (1, 2, 4) if self.whole(number)] == [1, 2, 4]
@@ -79,6 +81,12 @@ class Seeding(PoolCase):
         assert not (self.root / "visitor-003").exists()
         self.seed()
         assert self.whole(3)
+
+    def test_without_any_usable_slot_the_site_does_not_start(self) -> None:
+        with mock.patch.object(slots.disk, "replace", mock.Mock(side_effect=OSError("no space left"))):
+            well, said = self.run_command("create_visitor_pool", "--at-start")
+        assert not well
+        assert "visitor-001" in said
 
     def test_a_file_or_a_symlink_in_a_slots_place_is_replaced_and_not_followed(self) -> None:
         outside = self.root / "outside"

@@ -100,6 +100,11 @@ class Pool:
         return [*absent, *(found for n in sorted(self.slots) for found in self.slots[n].findings())]
 
     @property
+    def usable(self) -> bool:
+        """Whether there is a slot that somebody has, or can be lent."""
+        return any(self.count(state) for state in ("allocatable", "leased", "expired"))
+
+    @property
     def crowded(self) -> bool:
         return bool(self.slots) and self.count("leased") > CROWDED * len(self.slots)
 

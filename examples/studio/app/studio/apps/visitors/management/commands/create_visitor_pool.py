@@ -17,6 +17,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--size", type=at_least_one, help="number of slots; without it the pool never shrinks")
         parser.add_argument("--status", action="store_true", help="only count, and change nothing")
+        parser.add_argument(
+            "--at-start", action="store_true", help="fail only when no slot is usable: one that is broken stops no site"
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         if options["status"]:
@@ -27,7 +30,10 @@ class Command(BaseCommand):
             self.stdout.write("Initializing visitor pool...")
             wrong = pool.provide(options["size"])
         if wrong:
-            raise CommandError("The visitor pool is not whole:\n  " + "\n  ".join(wrong))
-        if not options["status"]:
+            said = "The visitor pool is not whole:\n  " + "\n  ".join(wrong)
+            if not (options["at_start"] and status.look().usable):
+                raise CommandError(said)
+            self.stderr.write(said)
+        elif not options["status"]:
             # Rows and directories have just been looked at once more; this is not a wish.
             self.stdout.write("Visitor pool ready")
