@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,19 @@ def test_the_page_is_served(host: Host) -> None:
 
 def test_the_script_is_there_and_runs(host: Host) -> None:
     assert host.run(str(HERE / "health-check")).rc == 0
+
+
+@pytest.mark.parametrize("slot", ["visitor-001", "visitor-002", "visitor-003"])
+def test_every_slot_of_the_visitor_pool_has_its_workspace(host: Host, slot: str) -> None:
+    marker = HERE / "pool/users" / slot / "default-project/scitex/writer/01_manuscript"
+    assert host.file(str(marker / ".keep")).is_file
+
+
+def test_every_slot_can_be_lent() -> None:
+    rows = sqlite3.connect(HERE / "pool/pool.db").execute(
+        "SELECT visitor_number, is_active FROM shipshape_visitor_allocation ORDER BY 1"
+    )
+    assert rows.fetchall() == [(1, 0), (2, 0), (3, 0)]
 
 
 def test_plain_compose_finds_nothing_to_do(host: Host, containers: dict[str, dict[str, Any]]) -> None:
