@@ -232,8 +232,10 @@ findings:
     - What is still to be said of the slots. The codes V(user-missing), V(project-missing), V(directory-missing),
       V(workspace-missing), V(allocation-missing), V(user-inactive), V(user-flag-wrong),
       V(project-flag-wrong), V(directory-blocked),
-      V(lease-phantom), V(lease-ended), V(slot-resetting), V(slot-quarantined), V(slot-draining), V(slot-surplus),
-      V(slots-absent), V(slot-busy), V(slot-not-made), V(user-not-a-visitor), V(leftovers-kept); of the database
+      V(lease-phantom), V(lease-ended), V(lease-endless), V(lease-unreadable), V(slot-not-cleared),
+      V(slot-resetting), V(slot-quarantined), V(slot-draining), V(slot-surplus),
+      V(slots-absent), V(slot-busy), V(slot-not-made), V(user-not-a-visitor), V(leftovers-kept),
+      V(transfer-two-projects), V(transfer-mark-old); of the database
       V(table-missing), V(column-missing), V(column-type), V(column-without-value), V(not-unique); of the git server
       V(git-unreachable), V(git-refused).
   returned: always
@@ -251,6 +253,8 @@ logs:
   type: dict
   sample: {"docker compose run": ["no such table"]}
 """
+
+from contextlib import closing
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -299,7 +303,8 @@ def main() -> None:
     )
     report = Report()
     try:
-        Operation(opened(module, report, Verifier, reach), module._diff).run()
+        with closing(opened(module, report, Verifier, reach)) as pool:
+            Operation(pool, module._diff).run()
     except ShipshapeError as error:
         module.fail_json(invocation=invocation(module.params), **report.failed(error))
     module.exit_json(invocation=invocation(module.params), **report.as_dict())

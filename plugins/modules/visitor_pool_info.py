@@ -122,12 +122,12 @@ status_text:
   type: str
   sample: "\n=== Visitor Pool Status ===\nTotal slots: 32\nAllocated: 2\nFree: 30\nExpired: 0\n"
 utilisation:
-  description: What part of the slots is leased, from 0 to 1.
+  description: What part of the usable slots is leased, from 0 to 1; quarantined and incomplete ones are not counted.
   returned: always, unless only O(parse) was asked for
   type: float
   sample: 0.8125
 alert:
-  description: Whether strictly more than 80 % of the slots are leased.
+  description: Whether strictly more than 80 % of the usable slots are leased.
   returned: always, unless only O(parse) was asked for
   type: dict
   contains:
@@ -169,7 +169,8 @@ findings:
     - What is to be said of the slots. The codes V(user-missing), V(project-missing), V(directory-missing),
       V(workspace-missing), V(allocation-missing), V(user-inactive), V(user-flag-wrong),
       V(project-flag-wrong), V(directory-blocked),
-      V(lease-phantom), V(lease-ended), V(slot-resetting), V(slot-quarantined), V(slot-draining), V(slot-surplus),
+      V(lease-phantom), V(lease-ended), V(lease-endless), V(lease-unreadable), V(slot-not-cleared),
+      V(slot-resetting), V(slot-quarantined), V(slot-draining), V(slot-surplus),
       V(slots-absent), V(user-not-a-visitor), V(pool-nearly-full), V(alert-not-kept),
       V(transfer-unfinished); of the database
       V(table-missing), V(column-missing), V(column-type), V(column-without-value), V(not-unique).
@@ -183,6 +184,8 @@ findings:
     message: {description: What was seen., type: str, sample: the user called visitor-007 is a superuser}
     remedy: {description: What to do about it., type: str, sample: Give that account another name}
 """
+
+from contextlib import closing
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -223,7 +226,8 @@ def main() -> None:
         if options["parse"] is not None:
             report.values["events"] = events(options["parse"])
         if options["database_url"] or options["service"]:
-            look(opened(module, report, Verifier, reach, write=False), remember=not module.check_mode)
+            with closing(opened(module, report, Verifier, reach, write=False)) as pool:
+                look(pool, remember=not module.check_mode)
     except ShipshapeError as error:
         module.fail_json(invocation=invocation(options), **report.failed(error))
     module.exit_json(invocation=invocation(options), **report.as_dict())

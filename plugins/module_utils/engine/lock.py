@@ -35,6 +35,23 @@ def locked(host: str, project: str, wait: float) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def directory_locked(descriptor: int, path: str, wait: float) -> Iterator[None]:
+    """Holds the lock of an open directory, whatever it is called and whoever runs this. File systems that know no such
+    lock have none."""
+    try:
+        held = _try(descriptor)
+    except OSError:
+        yield
+        return
+    if not held:
+        _acquire(descriptor, path, wait)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
 def _path(host: str, project: str) -> str:
     name = hashlib.sha256(f"{host} {project}".encode()).hexdigest()[:16]
     directory = "/run/lock" if os.access("/run/lock", os.W_OK) else tempfile.gettempdir()
@@ -46,7 +63,7 @@ def _acquire(descriptor: int, project: str, wait: float) -> None:
     deadline = time.monotonic() + wait
     while not _try(descriptor):
         if time.monotonic() > deadline:
-            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace") or "unknown"
+            holder = _holder(descriptor)
             what = f"another run is at work on it (process {holder}), and has not ended within {wait:g} s"
             remedy = "Wait for it and run this again; when that process is gone, so is its lock"
             raise failure(project, "deploy-running", what, remedy)
@@ -59,3 +76,10 @@ def _try(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        return os.pread(descriptor, 20, 0).decode("ascii", "replace") or "unknown"
+    except OSError:
+        return "unknown"

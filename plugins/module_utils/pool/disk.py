@@ -11,21 +11,22 @@ removed afterwards. So a slot's directory is whole at every moment, or not there
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, suppress
 
+from ..engine.lock import directory_locked
 from ..report.finding import failure
 from .model import OnDisk, Settings
 from .template import File, Link, Node
-from .walk import DIRECTORY, OURS, holds_something, is_old, marked, new_name, remove, walk, write
+from .walk import DIRECTORY, OURS, holds_something, is_old, marked, new_file, new_name, remove, walk, write
 
 SCRATCH = ".visitor-pool"
 JOURNAL = "transfer-"
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# What a rename onto a directory that holds something, or onto no directory, says; and what a full disk does.
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Root:
@@ -45,6 +46,10 @@ class Root:
 
     def close(self) -> None:
         os.close(self.fd)
+
+    def locked(self, wait: float) -> AbstractContextManager[None]:
+        """Nobody else works on it: by whatever path, and as whatever user, he has come to it."""
+        return directory_locked(self.fd, self.path, wait)
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -70,17 +75,40 @@ class Root:
 
     # -- making -----------------------------------------------------------------------------------------------------
 
-    def make(self, name: str, workspace: Mapping[str, Node]) -> str:
-        """Puts a new directory of a slot in place, whatever is there now. What was there is in the scratch directory
-        afterwards, under the name returned ('' for nothing)."""
-        tree: Mapping[str, Node] = workspace
-        for part in reversed((self._settings.project, *self._settings.path)):
-            tree = {part: tree}
+    def make(self, name: str, workspace: Mapping[str, Node]) -> bool:
+        """Puts the directory of a slot in place. False when there is one already that holds something: somebody has
+        made it since it was looked for, and it is his."""
         with self.scratch() as scratch:
-            built = self._built(scratch, tree)
-            retired = self.retire(name)
+            built = self._built(scratch, self._slot(workspace))
+            try:
+                os.rename(built, name, src_dir_fd=scratch, dst_dir_fd=self.fd)
+            except OSError as error:
+                remove(scratch, built)
+                if error.errno in _TAKEN:
+                    return False
+                raise
+        return True
+
+    def replace(self, name: str, workspace: Mapping[str, Node]) -> str:
+        """The same, whatever is there now: that is in the scratch directory afterwards, under the name returned (''
+        for nothing). On a full disk what was there goes first: nobody is to see it again."""
+        with self.scratch() as scratch:
+            try:
+                built = self._built(scratch, self._slot(workspace))
+                retired = self.retire(name)
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                remove(scratch, self.retire(name))
+                built, retired = self._built(scratch, self._slot(workspace)), ""
             os.rename(built, name, src_dir_fd=scratch, dst_dir_fd=self.fd)
         return retired
+
+    def _slot(self, workspace: Mapping[str, Node]) -> Mapping[str, Node]:
+        tree = workspace
+        for part in reversed((self._settings.project, *self._settings.path)):
+            tree = {part: tree}
+        return tree
 
     def retire(self, name: str) -> str:
         """Moves a slot's directory into the scratch directory, in one step."""
@@ -120,7 +148,7 @@ class Root:
         with self.scratch() as scratch:
             built = self._built(scratch, node)
             try:
-                os.rename(built, entry, src_dir_fd=scratch, dst_dir_fd=at)
+                _put(scratch, built, at, entry, isinstance(node, dict))
             except OSError:
                 remove(scratch, built)
                 raise
@@ -132,7 +160,7 @@ class Root:
             fd = os.open(SCRATCH, DIRECTORY, dir_fd=self.fd)
         except FileNotFoundError:
             with suppress(FileExistsError):
-                self._mkdir(self.fd, SCRATCH)
+                os.close(self._mkdir(self.fd, SCRATCH))
             fd = os.open(SCRATCH, DIRECTORY, dir_fd=self.fd)
         try:
             yield fd
@@ -176,7 +204,7 @@ class Root:
 
     def _create_file(self, at: int, name: str, file: File) -> None:
         mode = self._mode & (0o777 if file.executable else 0o666)
-        fd = os.open(name, _NEW, mode, dir_fd=at)
+        fd = new_file(at, name, mode)
         try:
             if file.content:
                 write(fd, file.content)
@@ -221,6 +249,34 @@ class Root:
         finally:
             os.close(old)
 
+    def set_aside(self, name: str) -> str:
+        """Gives a slot's project another name beside it; gives that name."""
+        kept = f"{self._settings.project}.{new_name()}"
+        at = os.open(name, DIRECTORY, dir_fd=self.fd)
+        try:
+            os.rename(self._settings.project, kept, src_dir_fd=at, dst_dir_fd=at)
+        finally:
+            os.close(at)
+        return kept
+
+    def marks(self, beginning: str) -> list[tuple[str, str]]:
+        """Directories with an entry whose name begins so, and how that goes on."""
+        found = []
+        for name in self.names():
+            with suppress(OSError):  # gone meanwhile, or no directory
+                fd = os.open(name, DIRECTORY, dir_fd=self.fd)
+                try:
+                    found += [(name, at[len(beginning) :]) for at in os.listdir(fd) if at.startswith(beginning)]
+                finally:
+                    os.close(fd)
+        return found
+
+    def made_at(self, name: str, entry: str) -> float | None:
+        """When it was last changed, in seconds since 1970; None when it is not there."""
+        with walk(self.fd, (name,)) as (depth, at, _blocked), suppress(FileNotFoundError):
+            return os.stat(entry, dir_fd=at, follow_symlinks=False).st_mtime if depth else None
+        return None
+
     def remove_mark(self, account: str, name: str) -> None:
         at = os.open(account, DIRECTORY, dir_fd=self.fd)
         try:
@@ -235,48 +291,6 @@ class Root:
 
     # -- the scratch directory --------------------------------------------------------------------------------------
 
-    def write_journal(self, name: str, document: Any) -> None:
-        """In one step, and on the disk when this returns."""
-        with self.scratch() as scratch:
-            temporary = new_name()
-            fd = os.open(temporary, _NEW, 0o600, dir_fd=scratch)
-            try:
-                write(fd, json.dumps(document).encode())
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            os.rename(temporary, f"{JOURNAL}{name}.json", src_dir_fd=scratch, dst_dir_fd=scratch)
-            os.fsync(scratch)
-
-    def remove_journal(self, name: str) -> None:
-        with self.scratch() as scratch:
-            os.unlink(f"{JOURNAL}{name}.json", dir_fd=scratch)
-            os.fsync(scratch)
-        self.drop_scratch()
-
-    def journals(self) -> dict[str, Any]:
-        """What unfinished transfers have left."""
-        found: dict[str, Any] = {}
-        if not self.inode(SCRATCH):
-            return found
-        with self.scratch() as scratch:
-            for name in sorted(os.listdir(scratch)):
-                number = name[len(JOURNAL) : -len(".json")]
-                if name == f"{JOURNAL}{number}.json" and number.isdigit():
-                    found[number] = self._journal(scratch, name)
-        return found
-
-    def _journal(self, scratch: int, name: str) -> Any:
-        try:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=scratch)
-            with os.fdopen(fd, encoding="utf-8") as stream:
-                return json.load(stream)
-        except (OSError, ValueError) as error:
-            where = os.path.join(self.path, SCRATCH, name)
-            what = "an unfinished transfer has left this file, and it cannot be read"
-            remedy = "Look at it by hand: it names the slot and the account; then remove it"
-            raise failure(where, "transfer-journal-unreadable", what, remedy) from error
-
     def has_leftovers(self) -> bool:
         """Whether a killed run has left something, if only an empty scratch directory."""
         if not self.inode(SCRATCH):
@@ -284,13 +298,18 @@ class Root:
         with self.scratch() as scratch:
             return bool(self._leftovers(scratch)) or not os.listdir(scratch)
 
-    def sweep(self) -> None:
-        """Removes what killed runs have left, and the scratch directory itself when nothing is in it."""
+    def sweep(self) -> tuple[bool, list[str]]:
+        """Removes what killed runs have left, and the scratch directory itself when nothing is in it. Gives whether
+        that came to anything, and what could not be removed, and why: it is in nobody's way there."""
+        kept: list[str] = []
         with self.scratch() as scratch:
+            before = set(os.listdir(scratch))
             for name in self._leftovers(scratch):
-                with suppress(OSError):  # it is in nobody's way there, and the next run tries again
+                with _noting(kept, name):
                     remove(scratch, name)
+            same = before == set(os.listdir(scratch))
         self.drop_scratch()
+        return not (before and same), kept
 
     def _leftovers(self, scratch: int) -> list[str]:
         """What others have there is theirs for an hour."""
@@ -307,3 +326,34 @@ class Root:
         with self.scratch() as scratch:
             for name in retired:
                 remove(scratch, name)
+
+
+def _put(scratch: int, built: str, at: int, entry: str, is_directory: bool) -> None:
+    """Gives what was built its name. Nothing that has come there meanwhile and holds something is overwritten."""
+    if not is_directory and not _is_there(at, entry):
+        try:
+            os.link(built, entry, src_dir_fd=scratch, dst_dir_fd=at, follow_symlinks=False)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            os.rename(built, entry, src_dir_fd=scratch, dst_dir_fd=at)
+        else:
+            os.unlink(built, dir_fd=scratch)
+    else:
+        os.rename(built, entry, src_dir_fd=scratch, dst_dir_fd=at)
+
+
+def _is_there(at: int, entry: str) -> bool:
+    try:
+        os.stat(entry, dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+@contextmanager
+def _noting(kept: list[str], name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        kept.append(f"{name}: {error.strerror}")

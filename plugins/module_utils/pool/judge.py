@@ -47,6 +47,8 @@ def state(slot: Slot, seen: Seen) -> str:
     if lease is None:
         return MISSING
     if not lease.active:
+        if unclean(slot):
+            return EXPIRED
         offered = slot.user is not None and slot.user.active is not False
         whole = offered and not slot.missing and slot.number <= seen.settings.size
         return ALLOCATABLE if whole else MISSING
@@ -60,11 +62,17 @@ def state(slot: Slot, seen: Seen) -> str:
 
 
 def has_ended(slot: Slot, now: datetime) -> bool:
-    """Whether a visitor's lease is over: strictly after its end. At the very instant it still holds."""
+    """Whether a visitor's lease is over: strictly after its end. At the very instant it still holds, and one without an
+    end, or with one that cannot be read, holds for good."""
     lease = slot.lease
     if lease is None or not lease.active or lease.ours or lease.expires_at is None:
         return False
     return lease.expires_at < now
+
+
+def unclean(slot: Slot) -> bool:
+    """Whether its row is free and still bears a session: somebody has freed it, and nobody has cleared it."""
+    return slot.lease is not None and not slot.lease.active and bool(slot.lease.session_key)
 
 
 def phantom(slot: Slot) -> str:
@@ -78,9 +86,7 @@ def phantom(slot: Slot) -> str:
         return "its project is not there"
     if not lease.session_key or lease.ours:
         return "it names no session"
-    if not lease.token:
-        return "it has no token"
-    return "it never ends" if lease.expires_at is None else ""
+    return "" if lease.token else "it has no token"
 
 
 def slots_of(seen: Seen) -> Iterator[Slot]:
@@ -172,8 +178,10 @@ def _of_slot(slot: Slot, seen: Seen) -> Iterator[Finding]:
     if not slot.there:
         return
     if slot.disk.blocked:
+        # A visitor can put a link where his workspace was. That is his business until his lease ends; then it goes.
+        severity = WARNING if state(slot, seen) == LEASED else CRITICAL
         remedy = "Look at what it is and move it away; then run state: present"
-        yield Finding(CRITICAL, slot.name, "directory-blocked", slot.disk.blocked, remedy)
+        yield Finding(severity, slot.name, "directory-blocked", slot.disk.blocked, remedy)
     if slot.number <= seen.settings.size:
         for artefact in slot.missing:
             code, what = _LACKS[artefact]
@@ -205,8 +213,21 @@ def _of_lease(slot: Slot, seen: Seen) -> Iterator[Finding]:
     elif beyond:
         what = f"is beyond the size of {seen.settings.size}"
         yield Finding(INFO, slot.name, "slot-surplus", what, "Run state: present, which removes it")
+    elif kind == EXPIRED and unclean(slot):
+        what = "its row is free and still bears a session: whoever freed it has not cleared it"
+        yield Finding(WARNING, slot.name, "slot-not-cleared", what, "Run state: expired or present, which clears it")
     elif kind == EXPIRED:
         yield Finding(INFO, slot.name, "lease-ended", "its lease has ended", "Run state: expired, which frees it")
+    elif kind == LEASED and slot.lease is not None and slot.lease.expires_at is None:
+        yield _endless(slot.name, slot.lease.odd)
+
+
+def _endless(name: str, odd: str) -> Finding:
+    remedy = "Mend the row, or free the slot with state: reset and its number in `slots`"
+    if odd:
+        what = f"when its lease ends cannot be read ({odd!r}), so it is taken for one that goes on"
+        return Finding(CRITICAL, name, "lease-unreadable", what, remedy)
+    return Finding(WARNING, name, "lease-endless", "its lease has no end, so it is never freed", remedy)
 
 
 def summary(seen: Seen) -> dict[str, Any]:

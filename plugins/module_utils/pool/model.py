@@ -31,6 +31,7 @@ ARTEFACTS = (USER, PROJECT, DIRECTORY, WORKSPACE, ALLOCATION)
 _DIGITS = 3
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NUMBERED = re.compile(r".*?[^0-9](0\d\d|[1-9]\d{2,8})")
 # What Django lets a user be called, less a leading dot: it becomes the name of a directory.
 _USERNAME = re.compile(r"[\w@+-][\w.@+-]{0,149}")
 
@@ -56,6 +57,14 @@ class Settings:
             return None
         number = int(digits)
         return number if number > 0 and self.name(number) == name else None
+
+
+def stranger(name: str, wanted: Settings) -> int | None:
+    """The slot that `name` would be in a pool with another prefix; None when it would be none."""
+    found = _NUMBERED.fullmatch(name)
+    if found is None or wanted.number(name) is not None:
+        return None
+    return int(found[1])
 
 
 def settings(options: Mapping[str, Any]) -> Settings:
@@ -116,7 +125,7 @@ class Project:
 @dataclass(frozen=True)
 class Lease:
     """A slot's row of the table of allocations. `seen` is that row as the database gave it: what is changed is changed
-    on condition that it still is that row."""
+    on condition that it still is that row. `odd`: what stands where its end should, and is no time."""
 
     number: int
     session_key: str
@@ -124,6 +133,7 @@ class Lease:
     expires_at: datetime | None
     active: bool
     seen: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    odd: str = ""
 
     @property
     def ours(self) -> bool:

@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ..engine import memory
 from ..engine.lock import locked
 from ..report.finding import WARNING, Finding, ShipshapeError, failure
-from . import plan
+from . import journals, plan
 from .disk import SCRATCH
 from .judge import REMEDIES, SCHEMA, findings, partition, state, summary
-from .model import STATES, Seen
+from .model import STATES, Seen, stranger
 from .opening import Opened, application, raise_for
 from .plan import MAKE, QUARANTINE, REMOVE, Plan, Work
 from .reconcile import Pool
@@ -45,22 +46,23 @@ class Operation:
             raise_for(self._opened.provide())
             self._report.add(*self._opened.differences)
             pool = self._opened.pool()
-            with self._marked(pool):
+            with self._marked(pool), _told_of(pool.root.path):
                 self._run(pool, state_wanted)
 
     def _run(self, pool: Pool, state_wanted: str) -> None:
         transfer = Transfer(pool, self._report, self._check)
-        transfer.heal()
+        failed = transfer.heal()
         self._sweep(pool)
-        failed: list[Finding] = []
         before = pool.look()
+        self._is_ours(pool, before)
         if transfer.heal_marks(before):
             before = pool.look()
         after: Seen | None = None
         if state_wanted == "transferred":
             transfer.run(*(self._options[name] for name in ("slot", "session_key", "token", "to_user")))
         else:
-            failed, after = self._converge(pool, state_wanted, before)
+            more, after = self._converge(pool, state_wanted, before, transfer.stuck)
+            failed += more
         seen = after or pool.look()
         self._report.values.update(told(seen))
         self._report.findings = [at for at in self._report.findings if at.code != "table-missing"]
@@ -76,12 +78,36 @@ class Operation:
         if self._check:
             self._report.planned(*told)
             return
+        changed = self._report.changed
         with self._report.doing(*told):
-            pool.root.sweep()
+            done, kept = pool.root.sweep()
+        self._report.changed = changed or done
+        if kept:
+            what = f"files of former visitors cannot be removed ({'; '.join(kept[:3])}); they are in no slot"
+            remedy = f"See what holds them in {SCRATCH} there; the next run tries again"
+            self._report.add(Finding(WARNING, pool.root.path, "leftovers-kept", what, remedy))
 
-    def _converge(self, pool: Pool, state_wanted: str, seen: Seen) -> tuple[list[Finding], Seen | None]:
-        """What went wrong, and the last look where it is still true."""
-        wanted = self._plan(seen, state_wanted)
+    def _is_ours(self, pool: Pool, seen: Seen) -> None:
+        """Rows bear numbers only: with a wrong prefix everybody's leases would look like nobody's."""
+        lost = {at.number for at in seen.slots.values() if at.lease is not None and at.user is None}
+        if not lost:
+            return
+        named = {name: stranger(name, seen.settings) for name in pool.root.names()}
+        others = {name: number for name, number in named.items() if number in lost}
+        if not (others := pool.records.slots_called(others)):
+            return
+        name, number = min(others.items(), key=lambda at: at[1])
+        what = (
+            f"row {number} of the table of allocations has no {seen.settings.name(number)}, and {name} is an account "
+            f"of the same kind with a {seen.settings.project}: the row is taken for that one's"
+        )
+        raise failure(name, "prefix-doubtful", what, "Nothing was done. Check `prefix`, or remove that account")
+
+    def _converge(
+        self, pool: Pool, state_wanted: str, seen: Seen, stuck: Collection[int]
+    ) -> tuple[list[Finding], Seen | None]:
+        """What went wrong, and the last look where it is still true. Slots that are `stuck` are left alone."""
+        wanted = self._plan(seen, state_wanted).without(stuck)
         if self._options["seed_command"] and any(work.kind == MAKE and not work.claim for work in wanted.works):
             service = self._options["service"]
             action = ("seed", service, "the pool is not whole")
@@ -91,7 +117,7 @@ class Operation:
             with self._report.doing(*action):
                 application(self._opened.wish).run(service, self._options["seed_command"], "seed_command")
             seen = pool.look()
-            wanted = self._plan(seen, state_wanted)
+            wanted = self._plan(seen, state_wanted).without(stuck)
         if self._diff:
             self._report.diff = difference(wanted, seen)
         if self._check:
@@ -137,7 +163,7 @@ class Operation:
         if self._check:
             yield
             return
-        with locked("visitor pool", self._opened.data_root(), _PATIENCE):
+        with locked("visitor pool", os.path.realpath(self._opened.data_root()), _PATIENCE):
             yield
 
     @contextmanager
@@ -145,7 +171,7 @@ class Operation:
         if self._check:
             yield
             return
-        with pool.records.store.run_lock():
+        with pool.root.locked(_PATIENCE), pool.records.store.run_lock():
             yield
 
     def _accounts(self, seen: Seen) -> None:
@@ -163,6 +189,18 @@ class Operation:
             if self._options["git_required"]:
                 raise
             self._report.warn(error)
+
+
+@contextmanager
+def _told_of(path: str) -> Iterator[None]:
+    """What data_root refuses is an error with words, and not a traceback that loses the report."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        what = f"it could not be worked in: {where}{error.strerror or error}"
+        remedy = "Mend that, then run this again: it finishes what was begun"
+        raise failure(path, "data-root-refused", what, remedy) from error
 
 
 def told(seen: Seen) -> dict[str, Any]:
@@ -207,13 +245,13 @@ def look(opened: Opened, *, remember: bool) -> None:
     seen = pool.look()
     report.values.update(told(seen))
     report.add(*findings(seen))
-    for name in pool.root.journals():
+    for number in journals.unfinished(pool.root):
         what = "a transfer of its project was begun and not finished"
         remedy = "Run the transfer again, or state: present; either heals it"
-        report.add(Finding(WARNING, seen.settings.name(int(name)), "transfer-unfinished", what, remedy))
+        report.add(Finding(WARNING, seen.settings.name(number), "transfer-unfinished", what, remedy))
     part = partition(seen)
     report.values["utilisation"] = utilisation(part)
-    path = memory.place("pool-", pool.root.path, folder=options["state_dir"] or "")
+    path = memory.place("pool-", os.path.realpath(pool.root.path), folder=options["state_dir"] or "")
     before = memory.read(path)
     now = alert(part, isinstance(before, dict) and bool(before.get("alert")))
     report.values["alert"] = {"active": now.active, "raised": now.raised, "cleared": now.cleared}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from .judge import has_ended, phantom, state, wrong_flags
+from .judge import has_ended, phantom, state, unclean, wrong_flags
 from .model import ALLOCATION, CLEANING, DIRECTORY, HELD, LEASED, PROJECT, USER, WORKSPACE, Lease, Seen, Slot
 
 MAKE, REMOVE, QUARANTINE, DRAIN = "make", "remove", "quarantine", "drain"
@@ -42,6 +42,9 @@ class Plan:
     works: tuple[Work, ...] = ()
     strays: tuple[Lease, ...] = ()
 
+    def without(self, numbers: Collection[int]) -> Plan:
+        return Plan(tuple(work for work in self.works if work.number not in numbers), self.strays)
+
 
 def stray(lease: Lease) -> Told:
     return ("remove-allocation", f"row {lease.number}", "slots begin with 1")
@@ -70,6 +73,8 @@ def _present(slot: Slot, seen: Seen, reset: bool) -> Iterator[Work]:
         yield _clearing(slot, reason)
     elif not slot.there:
         yield Work(MAKE, slot, (("create-slot", slot.name, "nothing of it is there"),))
+    elif slot.disk.blocked and state(slot, seen) == LEASED:
+        return  # what a visitor has put there himself
     elif slot.missing or wrong_flags(slot) or _idle(slot):
         yield _repair(slot, reset)
 
@@ -81,8 +86,8 @@ def expired(seen: Seen, only: Collection[int] | None = None) -> Plan:
         slot = seen.slots[number]
         if slot.foreign or (only is not None and number not in only):
             continue
-        if has_ended(slot, seen.now) or state(slot, seen) == CLEANING:
-            reason = "its lease has ended" if state(slot, seen) != CLEANING else "it was not cleaned to the end"
+        if has_ended(slot, seen.now) or unclean(slot) or state(slot, seen) == CLEANING:
+            reason = "its lease has ended" if has_ended(slot, seen.now) else _must_be_cleared(slot, seen)
             beyond = number > seen.settings.size
             works.append(_removal(slot, reason) if beyond else _clearing(slot, reason))
     return Plan(tuple(works))
@@ -98,6 +103,8 @@ def _must_be_cleared(slot: Slot, seen: Seen) -> str:
     why = phantom(slot)
     if why:
         return f"no session can own its lease: {why}"
+    if unclean(slot):
+        return "it was freed without being cleared"
     kind = state(slot, seen)
     if kind == CLEANING:
         return "it was not cleaned to the end"

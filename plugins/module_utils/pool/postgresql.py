@@ -161,6 +161,12 @@ class PostgresqlStore:
             self._run(f"remove rows from {table}", text, (list(values),))
 
     @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        with self.transaction():
+            self._run("begin", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield
+
+    @contextmanager
     def transaction(self) -> Iterator[None]:
         try:
             with self._connection.transaction():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 from typing import Any
 
 from ..engine import memory
@@ -27,7 +28,7 @@ class Receipts:
     """Of the transfers of the pool in `data_root`. A receipt says what was done, not that it is still so."""
 
     def __init__(self, data_root: str) -> None:
-        self._path = memory.place("transfers-", data_root)
+        self._path = memory.place("transfers-", os.path.realpath(data_root))
 
     def has(self, slot: int, account: str, shown: str) -> bool:
         kept = (str(held) for number, name, held in self._read() if (number, name) == (slot, account))

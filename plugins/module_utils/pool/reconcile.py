@@ -23,7 +23,7 @@ from .model import QUARANTINED, RESETTING, Lease, OnDisk, Project, Seen, Setting
 from .plan import DRAIN, MAKE, QUARANTINE, REMOVE, Plan, Work, stray
 from .records import Records
 from .store import chunks
-from .template import Template
+from .template import Node, Template
 
 # Slots at once. While slots are cleaned in SQLite nobody else can write, so those are fewer.
 _BATCH, _BATCH_ALONE = 500, 20
@@ -32,15 +32,20 @@ _BATCH, _BATCH_ALONE = 500, 20
 @dataclass
 class _Batch:
     """Slots that are worked on together. `failed` maps numbers to what went wrong; `ours` are those whose rows we have
-    turned into `resetting`; `retired` are names in the scratch directory."""
+    turned into `resetting`; `made` those whose directories we have put where none was; `retired` are names in the
+    scratch directory."""
 
     works: list[Work]
     failed: dict[int, str] = field(default_factory=dict)
     ours: set[int] = field(default_factory=set)
+    made: set[int] = field(default_factory=set)
     retired: list[str] = field(default_factory=list)
 
     def good(self) -> list[Work]:
         return [work for work in self.works if work.number not in self.failed]
+
+    def without(self, numbers: Collection[int]) -> None:
+        self.works = [work for work in self.works if work.number not in numbers]
 
 
 class Pool:
@@ -53,9 +58,10 @@ class Pool:
     # -- looking ----------------------------------------------------------------------------------------------------
 
     def look(self) -> Seen:
-        users = self.records.users()
-        projects, others = self.records.projects(users)
-        rows = self.records.leases()
+        with self.records.store.snapshot():  # what was read at two moments would make phantoms of leases
+            users = self.records.users()
+            projects, others = self.records.projects(users)
+            rows = self.records.leases()
         leases = {lease.number: lease for lease in rows if lease.number > 0}
         named = (self.settings.number(name) for name in self.root.names())
         numbers = {*users, *leases, *(number for number in named if number is not None)}
@@ -79,6 +85,8 @@ class Pool:
 
     def foretell(self, plan: Plan) -> None:
         """Check mode: the same, in the same order."""
+        if any(work.kind == MAKE for work in plan.works):
+            self.template.check()
         for lease in plan.strays:
             self.report.planned(*stray(lease))
         for works in self._batches(plan.works):
@@ -119,9 +127,7 @@ class Pool:
             with self.records.store.transaction() if alone else nullcontext():
                 if alone:  # since the claim was committed somebody else may have cleaned them
                     still = self.records.resetting(batch.ours)
-                    batch.works = [
-                        work for work in batch.works if work.number in still or work.number not in batch.ours
-                    ]
+                    batch.without(batch.ours - still)
                     batch.ours &= still
                 self._work(batch, seen)
             self._throw_away(batch)
@@ -130,11 +136,40 @@ class Pool:
 
     def _claim(self, batch: _Batch, seen: Seen) -> None:
         """Turns rows into `resetting`. Who was quicker keeps his slot: it is not worked on."""
+        batch.without(self._mended(batch))
         leases = {work.number: work.claim for work in batch.works if work.claim is not None}
         turned = self.records.turn(list(leases.values()), RESETTING, seen.now)
-        self._busy(leases.keys() - turned)
+        lost = leases.keys() - turned
+        # A directory without a row is replaced, and until that has been done nobody else may offer it.
+        for work in batch.works:
+            disk = work.slot.disk
+            if work.fresh and work.slot.lease is None and disk.present and not disk.blocked:
+                (turned if self._entered(work.number, seen) else lost).add(work.number)
+        self._busy(lost)
         batch.ours = turned
-        batch.works = [work for work in batch.works if work.number in turned or work.number not in leases]
+        batch.without(lost)
+
+    def _entered(self, number: int, seen: Seen) -> bool:
+        """Whether the row that was missing is there now, and ours."""
+        try:
+            with self.records.store.transaction():
+                self.records.add_allocations([number], seen.now, resetting=True)
+        except ShipshapeError:
+            if not self.records.entered([number]):
+                raise
+            return False
+        return True
+
+    def _mended(self, batch: _Batch) -> set[int]:
+        """Slots whose lease had no account or project when we looked, and has both now: somebody can own it."""
+        lost = [
+            work.number
+            for work in batch.works
+            if work.claim is not None and work.claim.active and None in (work.slot.user, work.slot.project)
+        ]
+        mended = self.records.whole(lost)
+        self._busy(mended)
+        return mended
 
     def _busy(self, numbers: Collection[int]) -> None:
         for number in sorted(numbers):
@@ -160,18 +195,36 @@ class Pool:
 
     def _build(self, batch: _Batch) -> None:
         tree = self.template.tree()
+        taken = set()
         for work in batch.works:
             with _failing(batch, work, "its directory could not be made"):
                 if work.slot.disk.blocked and not work.forced:
                     raise OSError(errno.EEXIST, work.slot.disk.blocked)
-                if work.fresh or not work.slot.disk.present:
-                    retired = self.root.make(work.name, tree)
-                    batch.retired += [retired] if retired else []
-                elif not work.slot.disk.workspace:
-                    self.root.add(work.name, tree)
+                if not self._put(batch, work, tree):
+                    taken.add(work.number)
+                    continue
                 there = self.root.look(work.name)
                 if not (there.directory and there.workspace):
                     raise OSError(errno.EIO, there.blocked or "its workspace is not whole after it was made")
+        self._busy(taken)
+        batch.without(taken)
+
+    def _put(self, batch: _Batch, work: Work, tree: Mapping[str, Node]) -> bool:
+        """What the slot lacks on disk. False when somebody else has made it since we looked: it is in use. Only what
+        nobody can use, because its row is ours, is replaced."""
+        if work.fresh and work.number in batch.ours:
+            retired = self.root.replace(work.name, tree)
+            batch.retired += [retired] if retired else []
+        elif not work.slot.disk.present or work.fresh:
+            if not self.root.make(work.name, tree):
+                return False
+            batch.made.add(work.number)
+        elif not work.slot.disk.workspace:
+            try:
+                self.root.add(work.name, tree)
+            except FileExistsError:
+                return False
+        return True
 
     def _unbuild(self, batch: _Batch, works: Sequence[Work]) -> None:
         for work in works:
@@ -212,7 +265,9 @@ class Pool:
         records.add_users([work.number for work in works if work.slot.user is None], now)
         owners = {work.number: work.slot.user.id for work in works if work.slot.user is not None}
         owners.update(records.ids([work.number for work in works if work.slot.user is None]))
-        records.remove_projects([owners[work.number] for work in works if work.fresh and work.slot.others], keep=True)
+        cleared = [work for work in works if work.fresh]
+        records.remove_projects([owners[work.number] for work in cleared if work.slot.others], keep=True)
+        records.forget([(at.number, at.slot.user, at.slot.project) for at in cleared], now)
         records.add_projects({work.number: owners[work.number] for work in works if work.slot.project is None}, now)
         records.mark(
             [work.slot.user.id for work in works if work.slot.user is not None and work.slot.user.flag is False],
@@ -220,7 +275,8 @@ class Pool:
         )
         idle = [work.slot.user.id for work in works if work.slot.user is not None and work.slot.user.active is False]
         records.activate(idle, True)
-        records.add_allocations([work.number for work in works if work.slot.lease is None], now)
+        rowless = [work.number for work in works if work.slot.lease is None]
+        records.add_allocations([number for number in rowless if number not in batch.ours], now)
         records.free({work.number for work in works} & batch.ours, now)
 
     def _remove(self, works: Sequence[Work]) -> None:
@@ -241,8 +297,14 @@ class Pool:
         for number in sorted(held | turned):
             name = self.settings.name(number)
             self.report.done("quarantine-slot", name, batch.failed[number], 0.0)
-        new = [at for at in batch.works if at.number in batch.failed and not at.slot.there]
-        self._unbuild(batch, [work for work in new if self.root.look(work.name).present])
+        # What we have made for a slot that the database would not take; unless somebody else has entered it meanwhile.
+        new = [at for at in batch.works if at.number in batch.failed and at.number in batch.made and not at.slot.there]
+        theirs = self.records.entered([work.number for work in new]) if new else set()
+        self._busy(theirs)
+        for number in theirs:
+            del batch.failed[number]
+        self._unbuild(batch, [work for work in new if work.number not in theirs])
+        batch.without(theirs)
 
     # -- telling ----------------------------------------------------------------------------------------------------
 

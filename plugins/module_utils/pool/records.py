@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from .model import FOREVER, QUARANTINED, RESETTING, Lease, Project, Settings, User
 from .schema import SHA256, Schema
@@ -76,14 +77,27 @@ class Records:
 
     def _lease(self, row: Row) -> Lease:
         table = self.schema.allocations
+        until, odd = None, ""
+        try:
+            until = self.store.time(row[table["expires_at"]])
+        except ValueError:
+            odd = str(row[table["expires_at"]])
         return Lease(
             int(row[table["visitor_number"]]),
             str(row[table["session_key"]] or ""),
             str(row[table["allocation_token"]] or ""),
-            self.store.time(row[table["expires_at"]]),
+            until,
             bool(row[table["is_active"]]),
             row,
+            odd,
         )
+
+    def since(self, lease: Lease) -> datetime | None:
+        """When it was taken; None when that cannot be read."""
+        try:
+            return self.store.time(lease.seen[self.schema.allocations["allocated_at"]])
+        except ValueError:
+            return None
 
     def project_ids(self, owner: Any) -> set[Any]:
         """Of all projects of somebody."""
@@ -127,6 +141,31 @@ class Records:
         rows = self.store.select(table.name, [table["id"], table["username"]], table["username"], list(names))
         return {names[row[table["username"]]]: row[table["id"]] for row in rows}
 
+    def entered(self, numbers: Collection[int]) -> set[int]:
+        """Those of the slots that have a user or a row of the table of allocations by now."""
+        table = self.schema.allocations
+        key = table["visitor_number"]
+        rows = self.store.select(table.name, [key], key, sorted(numbers))
+        return {int(row[key]) for row in rows} | set(self.ids(numbers))
+
+    def whole(self, numbers: Collection[int]) -> set[int]:
+        """Those of the slots that have a user and a project by now."""
+        ids = self.ids(numbers) if numbers else {}
+        table, owner = self.schema.projects, self.schema.projects["owner_id"]
+        rows = self.store.select(table.name, [owner, table["slug"]], owner, list(ids.values()))
+        owners = {row[owner] for row in rows if row[table["slug"]] == self._settings.project}
+        return {number for number, user in ids.items() if user in owners}
+
+    def slots_called(self, names: Mapping[str, int]) -> dict[str, int]:
+        """Those of the names that are accounts nobody can log in to, with a project like a slot's."""
+        table = self.schema.users
+        rows = self.store.select(table.name, list(table.columns.values()), table["username"], list(names))
+        users = {user.id: user.name for user in map(self._user, rows) if not user.protected}
+        projects, owner = self.schema.projects, self.schema.projects["owner_id"]
+        owned = self.store.select(projects.name, [owner, projects["slug"]], owner, list(users))
+        ours = self._settings.project
+        return {users[at[owner]]: names[users[at[owner]]] for at in owned if at[projects["slug"]] == ours}
+
     def add_projects(self, owners: Mapping[int, Any], now: datetime) -> None:
         table, flag, project = self.schema.projects, self.schema.workspace_flag, self._settings.project
         rows = []
@@ -137,19 +176,37 @@ class Records:
             rows.append({**row, **({flag: True} if flag else {})})
         self.store.insert(table.name, rows)
 
-    def add_allocations(self, numbers: Collection[int], now: datetime) -> None:
-        """Free ones."""
+    def add_allocations(self, numbers: Collection[int], now: datetime, *, resetting: bool = False) -> None:
+        """Free ones, or ones that nobody may have yet."""
         table = self.schema.allocations
+        row = self._row(RESETTING, now, FOREVER, active=True) if resetting else {}
         rows = [
             {
                 **table.filled(now, self._settings.name(number), number),
                 table["visitor_number"]: number,
-                **self._row("", now, now, active=False),
+                **(row or self._row("", now, now, active=False)),
                 table["allocated_at"]: now,
             }
             for number in sorted(numbers)
         ]
         self.store.insert(table.name, rows)
+
+    def forget(self, cleared: Iterable[tuple[int, User | None, Project | None]], now: datetime) -> None:
+        """Takes what a visitor may have written out of the rows that the next one gets: they say what those of a new
+        slot say. Their times stay."""
+        users, projects, project = self.schema.users, self.schema.projects, self._settings.project
+        people, works = [], []
+        for number, user, own in cleared:
+            name = self._settings.name(number)
+            if user is not None:
+                people.append(Change({users["id"]: user.id}, _plain(users.filled(now, name, number))))
+            if own is not None:
+                row = _plain(projects.filled(now, name, number))
+                row.update({projects["name"]: project} if projects.has("name") else {})
+                works.append(Change({projects["id"]: own.id}, row))
+        for table, changes in ((users, people), (projects, works)):
+            if changes and changes[0].new:
+                self.store.update(table.name, table["id"], changes)
 
     def mark(self, users: Collection[Any], projects: Collection[Any]) -> None:
         """Sets the flags of these users and projects, by id."""
@@ -229,3 +286,8 @@ class Records:
         table = self.schema.projects
         change = Change({table["id"]: project_id, table["owner_id"]: old}, {table["owner_id"]: new})
         return bool(self.store.update(table.name, table["id"], [change]))
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    """Without what differs from one making to the next: times, and keys made on the spot."""
+    return {name: value for name, value in row.items() if not isinstance(value, (datetime, UUID))}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..report.finding import Finding, failure
 from .judge import Partition
-from .model import LEASED
+from .model import ALLOCATABLE, CLEANING, EXPIRED, LEASED
 
 # More than 80 %: as integers, so that 4 of 5 is not more than 80 % by a rounding error.
 _OF, _PARTS = 4, 5
@@ -18,13 +18,18 @@ _REFUSED = 0.01
 _HOURS = 24.0
 
 
+def usable(part: Partition) -> int:
+    """The slots that serve: not those that are held back, or of which only something is there."""
+    return sum(part.counts[name] for name in (ALLOCATABLE, LEASED, EXPIRED, CLEANING))
+
+
 def busy(part: Partition) -> bool:
-    """Whether strictly more than 80 % of the slots are leased."""
-    return part.counts[LEASED] * _PARTS > part.total * _OF
+    """Whether strictly more than 80 % of the usable slots are leased."""
+    return part.counts[LEASED] * _PARTS > usable(part) * _OF
 
 
 def utilisation(part: Partition) -> float:
-    return round(part.counts[LEASED] / part.total, 4) if part.total else 0.0
+    return round(part.counts[LEASED] / usable(part), 4) if usable(part) else 0.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ def alert(part: Partition, before: bool) -> Alert:
 
 
 def alert_finding(part: Partition) -> Finding:
-    what = f"{part.counts[LEASED]} of its {part.total} slots are leased, more than 80 %"
+    what = f"{part.counts[LEASED]} of its {usable(part)} usable slots are leased, more than 80 %"
     return Finding("warning", "pool", "pool-nearly-full", what, "Give it a larger size before it is exhausted")
 
 

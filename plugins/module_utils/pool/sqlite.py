@@ -157,6 +157,14 @@ class SqliteStore:
             self._many(f"remove rows from {table}", text, [[value] for value in values])
 
     @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        self._run("begin", "BEGIN")
+        try:
+            yield
+        finally:
+            self._run("end", "ROLLBACK")
+
+    @contextmanager
     def transaction(self) -> Iterator[None]:
         name = f"level{self._depth}"
         begin, end, undo = (

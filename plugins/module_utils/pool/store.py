@@ -76,6 +76,9 @@ class Store(Protocol):
 
     def delete(self, table: str, column: str, values: Collection[Any]) -> None: ...
 
+    def snapshot(self) -> AbstractContextManager[None]:
+        """What is read inside is as it was at one moment."""
+
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing. One inside another is all or nothing by itself."""
 

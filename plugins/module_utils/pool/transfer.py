@@ -16,13 +16,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..report.finding import ShipshapeError, failure
+from ..report.finding import WARNING, Finding, ShipshapeError, failure
 from ..report.result import Report
-from . import plan
+from . import journals, plan
 from .judge import has_ended, state
 from .model import CLEANING, RESETTING, OnDisk, Seen, Slot, User, is_directory_name
 from .receipts import Receipts, proof
 from .reconcile import Pool
+
+_MARK = ".from-"
+_SLACK = 60.0  # seconds that two clocks may differ by
 
 
 class Transfer:
@@ -30,36 +33,43 @@ class Transfer:
         self._pool, self._records, self._root = pool, pool.records, pool.root
         self._report, self._check = report, check
         self._receipts = Receipts(self._root.path)
+        self.stuck: set[int] = set()  # slots that nothing may be done to until somebody has looked
         self._foretold: set[int] = set()  # in check mode: slots whose transfers a run would finish or undo
 
     # -- what killed runs have left ---------------------------------------------------------------------------------
 
-    def heal(self) -> None:
-        """Finishes or undoes transfers that were not brought to their end."""
-        for name, document in self._root.journals().items():
+    def heal(self) -> list[Finding]:
+        """Finishes or undoes transfers that were not brought to their end. One that cannot be is told, and keeps nobody
+        from the other slots."""
+        failed: list[Finding] = []
+        for number, document in journals.unfinished(self._root).items():
             told = ("heal-transfer", str(document["user"]), f"a transfer to {document['to']} was not finished")
             if self._check:
                 self._report.planned(*told)
-                self._foretold.add(int(document["slot"]))
+                self._foretold.add(number)
                 continue
-            with self._report.doing(*told):
-                committed = self._settle(document)
+            changed = self._report.changed
+            try:
+                with self._report.doing(*told):
+                    committed = self._settle(document)
+            except ShipshapeError as error:
+                self._report.changed = changed
+                self.stuck.add(number)
+                failed += error.findings
+                continue
             if committed:
                 self._finish(document)
-            self._root.remove_journal(name)
+            journals.end(self._root, number)
+        return failed
 
     def heal_marks(self, seen: Seen) -> bool:
         """What an application's own transfer has left when it was killed: a file `.from-SLOT` in the account's
         directory. Whether there was one that nobody alive is at work with."""
         found = False
-        strangers: list[str] | None = None
-        for slot in seen.slots.values():
-            if slot.foreign or slot.disk.directory or slot.lease is None or not slot.lease.active:
-                continue
-            if strangers is None:
-                strangers = [name for name in self._root.names() if self._pool.settings.number(name) is None]
-            marked = [name for name in strangers if self._root.inode(name, f".from-{slot.name}")]
-            for account in marked:
+        numbers = {slot.name: slot for slot in seen.slots.values() if not slot.foreign}
+        for account, name in self._root.marks(_MARK):
+            slot = numbers.get(name)
+            if slot is not None and self._pool.settings.number(account) is None:
                 found = self._heal_mark(slot, account) or found
         return found
 
@@ -68,16 +78,42 @@ class Transfer:
         if self._check:
             self._report.planned(*told)
             return True
-        store, project = self._records.store, self._pool.settings.project
-        with store.slot_locks([slot.number]) as locked, store.transaction():
-            user = self._records.user(account)
-            if not locked:
+        with self._records.store.slot_locks([slot.number]) as locked, self._records.store.transaction():
+            made = self._root.made_at(account, f"{_MARK}{slot.name}")
+            if not locked or made is None:
+                return False  # somebody alive has done it, or is at it
+            user, project = self._records.user(account), self._pool.settings.project
+            committed = user is not None and project in self._records.slugs(user.id)
+            moved = not committed and bool(self._root.inode(account, project))
+            if moved and not self._is_of(slot, made):
+                what = f"{account}/{project} was moved there for an earlier lease of {slot.name}, and is nobody's"
+                remedy = (
+                    f"Look whose it is. Nothing was touched; remove {account}/{_MARK}{slot.name} when it is settled"
+                )
+                self._report.add(Finding(WARNING, account, "transfer-mark-old", what, remedy))
                 return False
             with self._report.doing(*told):
-                if user is None or project not in self._records.slugs(user.id):
-                    self._root.move(account, slot.name)
-                self._root.remove_mark(account, f".from-{slot.name}")
+                if moved:
+                    self._put_back(account, slot.name)
+                self._root.remove_mark(account, f"{_MARK}{slot.name}")
         return True
+
+    def _is_of(self, slot: Slot, made: float) -> bool:
+        """Whether a mark that was made then is one of the lease that holds now."""
+        lease = slot.lease
+        if lease is None or not lease.active:
+            return False
+        since = self._records.since(lease)
+        return since is None or made >= since.timestamp() - _SLACK
+
+    def _put_back(self, account: str, slot: str) -> None:
+        """What the slot's visitor has made there meanwhile is kept beside it."""
+        if self._root.inode(slot, self._pool.settings.project):
+            kept = self._root.set_aside(slot)
+            what = f"a second project was made while the first was at {account}; it is kept as {slot}/{kept}"
+            remedy = "Whoever holds the slot may want something of it; it goes when the lease ends"
+            self._report.add(Finding(WARNING, slot, "transfer-two-projects", what, remedy))
+        self._root.move(account, slot)
 
     def _settle(self, document: Mapping[str, Any]) -> bool:
         """Whether the database has it; the disk then agrees."""
@@ -88,8 +124,9 @@ class Transfer:
             if committed and self._root.inode(source, project) == document["inode"]:
                 self._root.account(target)
                 self._root.move(source, target)
-            elif not committed and moved:
-                self._root.move(target, source)
+            elif not committed:
+                if moved:
+                    self._put_back(target, source)
                 if document["made"]:
                     self._root.drop_account(target)
         except OSError as error:
@@ -111,7 +148,7 @@ class Transfer:
 
     def run(self, number: int, session_key: str, token: str, to_user: str) -> None:
         document = {"slot": number, "to": to_user, "proof": proof(session_key, token)}
-        if number in self._foretold or self._is_done(document):
+        if number in self.stuck or number in self._foretold or self._is_done(document):
             return  # what is left to do after healing, only a run can know
         seen = self._pool.look()
         slot = seen.slot(number)
@@ -142,10 +179,11 @@ class Transfer:
                         raise failure(slot.name, "transfer-refused", what, "Run this again")
                     self._move(slot, target, {**document, **ids}, seen)
             except ShipshapeError:
-                self._report.changed = changed  # it is all as it was
+                if number not in self.stuck:
+                    self._report.changed = changed  # it is all as it was
                 raise
         self._finish(document)
-        self._root.remove_journal(_journal(number))
+        journals.end(self._root, number)
 
     def _is_done(self, document: Mapping[str, Any]) -> bool:
         """Whether this very transfer is what an earlier run has done, and the account still has the project."""
@@ -168,7 +206,7 @@ class Transfer:
             and lease is not None
             and lease.active
             and not lease.ours
-            and lease.expires_at is not None
+            and not lease.odd
             and not has_ended(slot, seen.now)
             and not slot.foreign
         )
@@ -198,8 +236,7 @@ class Transfer:
         user, project, lease = slot.user, slot.project, slot.lease
         if user is None or project is None or lease is None:
             return  # it was looked at before
-        name = _journal(slot.number)
-        self._root.write_journal(name, document)
+        journals.begin(self._root, slot.number, document)
         try:
             with self._records.store.transaction():
                 if not (
@@ -211,12 +248,22 @@ class Transfer:
                 self._root.account(target.name)
                 self._root.move(slot.name, target.name)
         except (ShipshapeError, OSError) as error:
-            if not self._settle(document):
-                self._root.remove_journal(name)
+            self._undo(document, error)
             if isinstance(error, ShipshapeError):
                 raise
             what = f"its project could not be moved to {target.name}: {error.strerror or error}"
             raise failure(slot.name, "transfer-failed", what, "All is as it was. Mend that, run this again") from error
+
+    def _undo(self, document: Mapping[str, Any], error: Exception) -> None:
+        try:
+            if not self._settle(document):
+                journals.end(self._root, int(document["slot"]))
+        except (ShipshapeError, OSError) as second:
+            self.stuck.add(int(document["slot"]))
+            words = [at.findings[0].message if isinstance(at, ShipshapeError) else str(at) for at in (error, second)]
+            what = f"the transfer to {document['to']} was interrupted ({words[0]}), and could not be undone: {words[1]}"
+            remedy = "Run this again, or state: present: either finishes it or puts the project back. Nothing is lost"
+            raise failure(document["user"], "transfer-unfinished", what, remedy) from error
 
     def _finish(self, document: Mapping[str, Any]) -> None:
         """What is left to do after the commit. The journal goes after the receipt is there."""
@@ -228,10 +275,6 @@ class Transfer:
             if failed:
                 raise ShipshapeError(*failed)
         self._receipts.add(number, document["to"], document["proof"])
-
-
-def _journal(number: int) -> str:
-    return str(number)
 
 
 def _plain(value: Any) -> Any:

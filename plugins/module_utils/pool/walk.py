@@ -119,6 +119,11 @@ def new_name() -> str:
     return f"{OURS}{secrets.token_hex(8)}"
 
 
+def new_file(at: int, name: str, mode: int) -> int:
+    """Open for writing; raises when something has that name."""
+    return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=at)
+
+
 def write(fd: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
