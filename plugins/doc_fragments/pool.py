@@ -40,7 +40,8 @@ options:
         C(is_active). C(null) for C(password), C(is_superuser), C(is_staff), C(is_active) or the project's C(name) says
         that the application has none. The user of a slot that drains is made inactive.
       - C(constants) gives values to the columns that must not be null and are none of these. V(now(\)) is the time,
-        V(uuid(\)) a new one for each row; C({username}) and C({number}) in a text are replaced.
+        V(uuid(\)) a new one for each row; C({username}) and C({number}) in a text are replaced. A column of JSON may
+        have a mapping or a list, also as a text; one that is an array in PostgreSQL, a list.
       - C(token) of allocations is V(sha256) when the table holds the tokens' SHA-256 in hex, which is the default
         because who reads the table then holds no token; V(plain) when it holds them as they are.
       - All of it is compared with the live database first, and names are quoted wherever they are used.

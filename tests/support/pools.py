@@ -36,15 +36,16 @@ SERIAL = {
 TIME = {"sqlite": "datetime", "postgresql": "timestamp with time zone"}
 BOOL = {"sqlite": "bool", "postgresql": "boolean"}
 TABLES = {
-    # As Django makes them: nothing in the database has a value by itself.
+    # As Django makes them: nothing in the database has a value by itself, and what refers to a row is looked at last.
     "auth_user": """CREATE TABLE auth_user (id {serial}, password varchar(128) NOT NULL, last_login {time},
         is_superuser {bool} NOT NULL, username varchar(150) NOT NULL UNIQUE, last_name varchar(150) NOT NULL,
         email varchar(254) NOT NULL, is_staff {bool} NOT NULL, is_active {bool} NOT NULL, date_joined {time} NOT NULL,
         first_name varchar(150) NOT NULL)""",
     "project_app_project": """CREATE TABLE project_app_project (id {serial},
-        owner_id bigint NOT NULL REFERENCES auth_user (id), name varchar(200) NOT NULL, slug varchar(200) NOT NULL,
-        description text NOT NULL, created_at {time} NOT NULL, updated_at {time} NOT NULL,
-        writer_initialized {bool} NOT NULL, UNIQUE (owner_id, slug))""",
+        owner_id bigint NOT NULL REFERENCES auth_user (id) DEFERRABLE INITIALLY DEFERRED,
+        name varchar(200) NOT NULL, slug varchar(200) NOT NULL, description text NOT NULL,
+        created_at {time} NOT NULL, updated_at {time} NOT NULL, writer_initialized {bool} NOT NULL,
+        UNIQUE (owner_id, slug))""",
     "project_app_visitorallocation": """CREATE TABLE project_app_visitorallocation (id {serial},
         visitor_number integer NOT NULL UNIQUE, session_key varchar(40) NOT NULL,
         allocation_token varchar(64) NOT NULL UNIQUE, allocated_at {time} NOT NULL, expires_at {time} NOT NULL,

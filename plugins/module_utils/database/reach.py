@@ -11,6 +11,13 @@ from .spelling import masked, secrets_in
 from .url import POSTGRESQL, Parsed, Url, parse
 from .verify import Seen, Verifier
 
+# What libpq does to know the server, and how it lets itself be known, taken from an operator's URL as it is.
+_AS_GIVEN = (
+    *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl"),
+    *("sslcrldir", "sslsni", "sslnegotiation", "sslcertmode", "channel_binding", "require_auth"),
+    *("ssl_min_protocol_version", "ssl_max_protocol_version", "gssencmode", "krbsrvname", "target_session_attrs"),
+)
+
 Reach = tuple[dict[str, str], str]  # libpq's keywords; the URL as it may be shown
 
 
@@ -28,11 +35,12 @@ def value(seen: Seen, service: str, variable: str) -> str:
 
 
 def given(text: str) -> Reach:
-    """A URL as this machine sees it."""
+    """A URL as this machine sees it. What it says of TLS holds, for the files that it names are on this machine."""
     parsed = parse(text)
     url = _postgresql(parsed, "database_url")
     found = keywords(url, "")
-    return {**found, "host": url.host or "", "hostaddr": ""}, masked(parsed)
+    said = {name: url.param(name) for name in _AS_GIVEN if url.param(name)}
+    return {**found, **said, "host": url.host or "", "hostaddr": ""}, masked(parsed)
 
 
 def of_service(verifier: Verifier, seen: Seen, service: str, text: str) -> Reach:

@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..engine.arguments import open_project
 from ..engine.memory import state_directory
 from ..report.finding import failure
-from ..report.masking import Masker
+from ..report.masking import SHORTEST_SECRET, Masker
 from ..report.result import Report
 from .opening import Opened, Reached, Wish
 from .place import Application
+from .template import secrets_in
 
 POOL_OPTIONS: dict[str, Any] = {
     "database_url": {"type": "str", "no_log": True},
@@ -50,6 +51,10 @@ def opened(module: Any, report: Report, verifier: Any, reach: Any, *, write: boo
     database.reach: areas do not import each other, so the module brings them."""
     options = module.params
     secrets = {options[name] for name in _SECRETS if options.get(name)}
+    in_urls = {at for url in (options["workspace"]["template"], options.get("git_url")) for at in secrets_in(url or "")}
+    # Ansible takes these out of the invocation, as it does with options that hold nothing but a secret.
+    module.no_log_values.update(at for at in in_urls if len(at) >= SHORTEST_SECRET)
+    secrets |= in_urls
     report.masker = Masker(secrets)
     if not options["data_root"]:
         raise failure("data_root", "option-invalid", "is needed", "Name the directory of the users' directories")
@@ -66,8 +71,8 @@ def opened(module: Any, report: Report, verifier: Any, reach: Any, *, write: boo
             return Reached(*reach.given(text))
         return Reached(*reach.of_service(looker, seen, options["service"], text))
 
-    def run(argv: Sequence[str]) -> tuple[int, str, str]:
-        quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "LC_ALL": "C"}
+    def run(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
+        quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "LC_ALL": "C", **environment}
         code, out, err = module.run_command(list(argv), environ_update=quiet, handle_exceptions=False)
         return code, out, err
 

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from ..report.finding import CRITICAL, WARNING, Finding
 from .model import QUARANTINED
-from .schema import ALLOCATIONS, PROJECTS, USERS, Schema, Table
-from .store import BOOLEAN, INTEGER, OTHER, TEXT, TIME, LiveColumn, LiveTable
+from .schema import ALLOCATIONS, PROJECTS, USERS, Schema, Table, varies
+from .store import BOOLEAN, INTEGER, JSON, LIST, OTHER, PADDED, TEXT, TIME, LiveColumn, LiveTable
 
 MISSING_TABLE = "table-missing"
 # our column: (kind, the least length that it must take)
@@ -38,6 +39,13 @@ _UNIQUE = {
     USERS: ((("username",), CRITICAL),),
     PROJECTS: ((("owner_id", "slug"), WARNING),),
 }
+_NOT_COMPARED = ("password", "name")
+# What all the slots' rows have in common while they are free. Two moments may be the same.
+_SHARED = {
+    USERS: ("is_superuser", "is_staff", "is_active"),
+    PROJECTS: ("name", "slug"),
+    ALLOCATIONS: ("session_key", "allocated_at", "expires_at", "is_active"),
+}
 
 
 def differences(schema: Schema, live: Mapping[str, LiveTable | None], sqlite: bool) -> list[Finding]:
@@ -54,6 +62,7 @@ def differences(schema: Schema, live: Mapping[str, LiveTable | None], sqlite: bo
         found += _columns(part, table, there, flag, sqlite)
         found += _unfilled(part, table, there, flag)
         found += _unique(part, table, there)
+        found += _shared(part, table, there, flag)
     return found
 
 
@@ -63,10 +72,16 @@ def _columns(part: str, table: Table, live: LiveTable, flag: str, sqlite: bool) 
         if column is None:
             yield _lacks(table, actual, f"Mend schema.{part}.columns.{ours}, or run the application's migrations")
         elif ours in _WANTED[part]:
+            if column.kind == PADDED and ours in _NOT_COMPARED:
+                column = replace(column, kind=TEXT)
             yield from _fits(table, actual, column, *_WANTED[part][ours], sqlite)
-    for name in table.constants:
+    for name, value in table.constants.items():
         if name not in live.columns:
             yield _lacks(table, name, f"Take it out of schema.{part}.constants")
+        elif not _holds(live.columns[name], value):
+            kind = "a list" if isinstance(value, list) else "a mapping"
+            what = f"it is of type {live.columns[name].type}, and schema.{part}.constants has {kind} for it"
+            yield Finding(CRITICAL, f"{table.name}.{name}", "column-type", what, "Write that value as a text")
     if flag and flag not in live.columns:
         option = "user_flag" if part == USERS else "workspace_flag"
         yield _lacks(table, flag, f"Mend option `{option}`; an empty word means that there is no such column")
@@ -81,11 +96,19 @@ def _lacks(table: Table, name: str, remedy: str) -> Finding:
 def _fits(table: Table, name: str, live: LiveColumn, kind: str, length: int, sqlite: bool) -> Iterator[Finding]:
     subject = f"{table.name}.{name}"
     if not _is(live, kind, sqlite):
-        what = f"it is of type {live.type}, where the pool needs {kind}"
+        padded = ", which adds blanks to what it holds" if live.kind == PADDED else ""
+        what = f"it is of type {live.type}{padded}, where the pool needs {kind}"
         yield Finding(CRITICAL, subject, "column-type", what, "Name the right column in `schema`, or change its type")
     elif live.length is not None and live.length < length:
         what = f"it takes {live.length} characters, and the pool needs {length}"
         yield Finding(CRITICAL, subject, "column-type", what, "Make it longer")
+
+
+def _holds(live: LiveColumn, value: object) -> bool:
+    """Whether a column can have this constant, as far as that depends on mappings and lists."""
+    if isinstance(value, Mapping):
+        return live.kind == JSON
+    return live.kind in (JSON, LIST) if isinstance(value, list) else True
 
 
 def _is(live: LiveColumn, kind: str, sqlite: bool) -> bool:
@@ -118,3 +141,14 @@ def _unique(part: str, table: Table, live: LiveTable) -> Iterator[Finding]:
             what = f"no unique index keeps two rows from having the same {names}"
             remedy = f"Add one: CREATE UNIQUE INDEX ON {table.name} ({names})"
             yield Finding(severity, f"{table.name}.{names}", "not-unique", what, remedy)
+
+
+def _shared(part: str, table: Table, live: LiveTable, flag: str) -> Iterator[Finding]:
+    """Indexes that let only one slot be free."""
+    shared = {table[name] for name in _SHARED[part] if table.has(name)} | {flag}
+    shared |= {name for name, value in table.constants.items() if not varies(value)}
+    for columns in sorted(sorted(unique) for unique in live.unique if unique <= shared):
+        names = ", ".join(columns)
+        what = f"a unique index lets only one row have the same {names}, which all free slots have in common"
+        remedy = "Make that index one of something else, or a partial one, as of active rows only"
+        yield Finding(CRITICAL, f"{table.name}.{names}", "unique-in-the-way", what, remedy)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import secrets
 import urllib.error
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
-from ansible.module_utils.urls import open_url
+from ansible.module_utils import urls
 
 from ..report.finding import ShipshapeError, failure
 from ..report.result import Report
@@ -78,13 +79,18 @@ class GitServer:
             headers["Authorization"] = f"token {self._token}"
         body = json.dumps(document).encode() if document is not None else None
         try:
-            with open_url(
-                f"{self._url}/api/v1{path}", data=body, headers=headers, method=method, timeout=_TIMEOUT
-            ) as answer:
-                return int(answer.status), ""
-        except urllib.error.HTTPError as error:
-            return error.code, error.read(2000).decode("utf-8", "replace")
-        except (OSError, ValueError) as error:
+            try:
+                with urls.open_url(
+                    f"{self._url}/api/v1{path}", data=body, headers=headers, method=method, timeout=_TIMEOUT
+                ) as answer:
+                    return int(answer.status), ""
+            except urllib.error.HTTPError as error:
+                return error.code, error.read(2000).decode("utf-8", "replace")
+        except http.client.HTTPException as error:
+            words = " ".join(str(error).split()) or type(error).__name__
+            what = f"what answers there does not speak HTTP: {words[:200]}"
+            raise failure(self._url, "git-unreachable", what, _REMEDY) from error
+        except (OSError, ValueError, urls.ConnectionError) as error:
             what = f"nothing answers there: {getattr(error, 'reason', error)}"
             raise failure(self._url, "git-unreachable", what, _REMEDY) from error
 

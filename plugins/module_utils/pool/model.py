@@ -29,10 +29,14 @@ USER, PROJECT, DIRECTORY, WORKSPACE, ALLOCATION = "user", "project", "directory"
 ARTEFACTS = (USER, PROJECT, DIRECTORY, WORKSPACE, ALLOCATION)
 
 _DIGITS = 3
+# What a column of type integer holds, and a key of PostgreSQL's advisory locks.
+MOST = 2**31 - 1
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NUMBERED = re.compile(r".*?[^0-9](0\d\d|[1-9]\d{2,8})")
 # What Django lets a user be called, less a leading dot: it becomes the name of a directory.
+# That takes so many bytes; letters other than English ones are more than one each.
+_LONGEST = 255
 _USERNAME = re.compile(r"[\w@+-][\w.@+-]{0,149}")
 
 
@@ -53,10 +57,10 @@ class Settings:
     def number(self, name: str) -> int | None:
         """The slot whose user is called `name`; None for anybody else."""
         digits = name[len(self.prefix) :] if name.startswith(self.prefix) else ""
-        if not (digits.isascii() and digits.isdigit()):
+        if not (digits.isascii() and digits.isdigit()) or len(digits) > len(str(MOST)):
             return None
         number = int(digits)
-        return number if number > 0 and self.name(number) == name else None
+        return number if 0 < number <= MOST and self.name(number) == name else None
 
 
 def stranger(name: str, wanted: Settings) -> int | None:
@@ -95,7 +99,7 @@ def parts(path: str, option: str) -> tuple[str, ...]:
 
 def is_directory_name(username: str) -> bool:
     """Whether a directory below data_root can have the name of this user."""
-    return bool(_USERNAME.fullmatch(username))
+    return bool(_USERNAME.fullmatch(username)) and len(username.encode()) <= _LONGEST
 
 
 def _bad(option: str, what: str, remedy: str) -> ShipshapeError:

@@ -12,12 +12,28 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any
 
-from ..report.finding import failure
-from .store import BOOLEAN, INTEGER, OTHER, TEXT, TIME, Change, LiveColumn, LiveTable, Row, refused
+from ..report.finding import ShipshapeError, failure
+from .model import FOREVER, MOST
+from .store import (
+    BOOLEAN,
+    INTEGER,
+    JSON,
+    LIST,
+    OTHER,
+    PADDED,
+    TEXT,
+    TIME,
+    Change,
+    LiveColumn,
+    LiveTable,
+    Row,
+    lost,
+    refused,
+)
 
 # The class of our advisory locks: "SHIP". Applications use the same (see the README of role visitor_pool).
 LOCK_CLASS = 0x53484950
@@ -25,7 +41,9 @@ _PATIENCE = 60.0
 _PAUSE = 0.1
 _KINDS = {
     **dict.fromkeys(("int2", "int4", "int8", "numeric"), INTEGER),
-    **dict.fromkeys(("text", "varchar", "bpchar", "citext"), TEXT),
+    **dict.fromkeys(("text", "varchar", "citext"), TEXT),
+    **dict.fromkeys(("json", "jsonb"), JSON),
+    "bpchar": PADDED,
     **dict.fromkeys(("timestamptz", "timestamp"), TIME),
     "bool": BOOLEAN,
 }
@@ -39,9 +57,10 @@ WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
 """
 _UNIQUE = """
 SELECT array_agg(a.attname::text) FROM pg_index i
-CROSS JOIN LATERAL unnest(i.indkey::int2[]) AS key(number)
+CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS key(number, place)
 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = key.number
 WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+  AND key.place <= COALESCE((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)
 GROUP BY i.indexrelid
 """
 
@@ -61,10 +80,13 @@ class PostgresqlStore:
             raise failure("target", "database-library-missing", what, remedy) from error
         self.spoken = spoken
         self._sql, self._error = sql, psycopg.Error
+        self._json: dict[str, list[str]] = {}  # of each table that was described: its columns of JSON
         given = {name: value for name, value in keywords.items() if value}
         try:
             self._connection = psycopg.connect(**given, connect_timeout=10, autocommit=True)  # type: ignore[arg-type]
             self._run("begin", "SET TIME ZONE 'UTC'")  # columns without a zone hold UTC
+            self._run("begin", "SET DateStyle TO 'ISO, MDY'")  # psycopg reads no other
+            _read_any_time(self._connection)
         except psycopg.Error as error:
             words = " ".join(str(error).split())
             remedy = "Check `database_url`, or look with module credentials; then run this again"
@@ -76,14 +98,18 @@ class PostgresqlStore:
     # -- looking ----------------------------------------------------------------------------------------------------
 
     def describe(self, table: str) -> LiveTable | None:
-        name = self._table(table).as_string(self._connection)
+        try:
+            name = self._table(table).as_string(self._connection)
+        except self._error as error:
+            raise self._failed("look for a table", error) from error
         [(there,)] = self._rows("look for a table", "SELECT to_regclass(%s) IS NOT NULL", (name,))
         if not there:
             return None
         columns = {
-            column: LiveColumn(_KINDS.get(kind, OTHER), spoken, length, not_null, filled)
+            column: LiveColumn(_kind(kind), spoken, length, not_null, filled)
             for column, kind, spoken, length, not_null, filled in self._rows("look at a table", _COLUMNS, (name,))
         }
+        self._json[table] = [column for column, live in columns.items() if live.kind == JSON]
         unique = frozenset(frozenset(at) for (at,) in self._rows("look at indexes", _UNIQUE, (name,)))
         return LiveTable(columns, unique)
 
@@ -93,8 +119,10 @@ class PostgresqlStore:
         return found
 
     def time(self, value: Any) -> datetime | None:
-        if not isinstance(value, datetime):
+        if value is None:
             return None
+        if not isinstance(value, datetime):
+            raise ValueError(f"{value!r} is no time")
         return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
 
     def select(self, table: str, columns: Sequence[str], where: str = "", values: Sequence[Any] = ()) -> list[Row]:
@@ -125,7 +153,9 @@ class PostgresqlStore:
         text = self._sql.SQL(
             "INSERT INTO {table} ({names}) SELECT {names} FROM jsonb_populate_recordset(NULL::{table}, %s::jsonb)"
         ).format(table=self._table(table), names=names)
-        self._run(f"add rows to {table}", text, (_json(rows),))
+        documents = self._json.get(table) or ()
+        ready = [{name: _document(row[name]) if name in documents else row[name] for name in row} for row in rows]
+        self._run(f"add rows to {table}", text, (_json(ready),))
 
     def update(self, table: str, key: str, changes: Sequence[Change]) -> set[Any]:
         if not changes:
@@ -172,7 +202,7 @@ class PostgresqlStore:
             with self._connection.transaction():
                 yield
         except self._error as error:
-            raise refused(self.spoken, "commit", error) from error
+            raise self._failed("commit", error) from error
 
     # -- locks ------------------------------------------------------------------------------------------------------
 
@@ -187,21 +217,25 @@ class PostgresqlStore:
         try:
             yield
         finally:
-            if not self._connection.closed:
-                self._connection.execute("SELECT pg_advisory_unlock(%s, 0)", (LOCK_CLASS,))
+            self._unlock("SELECT pg_advisory_unlock(%s, 0)", (LOCK_CLASS,))
 
     @contextmanager
     def slot_locks(self, numbers: Collection[int]) -> Iterator[set[int]]:
-        wanted = (sorted(numbers), LOCK_CLASS)
+        wanted = sorted(number for number in numbers if number <= MOST)
         text = "SELECT n FROM unnest(%s::int[]) AS n WHERE pg_try_advisory_lock(%s, n)"
-        held = {number for (number,) in self._rows("lock slots", text, wanted)} if numbers else set()
+        held = {number for (number,) in self._rows("lock slots", text, (wanted, LOCK_CLASS))} if wanted else set()
         try:
-            yield held
+            yield held | {number for number in numbers if number > MOST}  # of those no lock can be taken, by nobody
         finally:
-            if held and not self._connection.closed:
-                self._connection.execute(
-                    "SELECT pg_advisory_unlock(%s, n) FROM unnest(%s::int[]) AS n", (LOCK_CLASS, sorted(held))
-                )
+            if held:
+                text = "SELECT pg_advisory_unlock(%s, n) FROM unnest(%s::int[]) AS n"
+                self._unlock(text, (LOCK_CLASS, sorted(held)))
+
+    def _unlock(self, text: str, values: Sequence[Any]) -> None:
+        """A session that has ended holds no lock, and what the locks were for is done, or has failed and says why."""
+        with suppress(self._error):
+            if not self._connection.closed:
+                self._connection.execute(text, values)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -218,14 +252,19 @@ class PostgresqlStore:
         try:
             found: list[tuple[Any, ...]] = self._connection.execute(text, values).fetchall()
         except self._error as error:
-            raise refused(self.spoken, doing, error) from error
+            raise self._failed(doing, error) from error
         return found
 
     def _run(self, doing: str, text: Any, values: Sequence[Any] = ()) -> None:
         try:
             self._connection.execute(text, values or None)
         except self._error as error:
-            raise refused(self.spoken, doing, error) from error
+            raise self._failed(doing, error) from error
+
+    def _failed(self, doing: str, error: Any) -> ShipshapeError:
+        """Either the server refused, or it is not there any more (57P01 to 57P03: it ends sessions, or itself)."""
+        ended = self._connection.closed or (error.sqlstate or "").startswith(("57P0", "08"))
+        return lost(self.spoken, doing) if ended else refused(self.spoken, doing, error)
 
 
 def _json(rows: Any) -> str:
@@ -233,4 +272,58 @@ def _json(rows: Any) -> str:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, _Far):
+        return value.text
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _document(value: Any) -> Any:
+    """What a column of JSON gets: a text that is an object or a list in JSON is that."""
+    if isinstance(value, str) and value.strip()[:1] in ("{", "["):
+        with suppress(ValueError):
+            return json.loads(value)
+    return value
+
+
+def _kind(name: str) -> str:
+    return LIST if name.startswith("_") else _KINDS.get(name, OTHER)
+
+
+class _Far(datetime):
+    """A time that Python has no value for, `infinity` or one of the year 20000. It stands for the latest or the
+    earliest that there is; `text` is what the database has, so that the row is still known by it."""
+
+    text = ""
+
+
+def _read_any_time(connection: Any) -> None:
+    """psycopg raises for such times, and with that would keep all other rows from being read."""
+    from psycopg.errors import DataError
+    from psycopg.types.datetime import TimestampLoader, TimestamptzLoader
+
+    def far(data: Any, zone: timezone | None) -> _Far:
+        text = bytes(data).decode()
+        early = text.startswith("-") or text.endswith("BC")
+        at = datetime.min if early else FOREVER
+        found = _Far(at.year, at.month, at.day, tzinfo=zone)
+        found.text = text
+        return found
+
+    class Timestamptz(TimestamptzLoader):
+        def load(self, data: Any) -> datetime:
+            try:
+                found: datetime = super().load(data)
+            except DataError:
+                return far(data, timezone.utc)
+            return found
+
+    class Timestamp(TimestampLoader):
+        def load(self, data: Any) -> datetime:
+            try:
+                found: datetime = super().load(data)
+            except DataError:
+                return far(data, None)
+            return found
+
+    connection.adapters.register_loader("timestamptz", Timestamptz)
+    connection.adapters.register_loader("timestamp", Timestamp)

@@ -135,10 +135,8 @@ def _table(part: str, given: Any) -> Table:
     constants = given.get("constants", _CONSTANTS[part]) or {}
     if not isinstance(constants, Mapping):
         raise _bad(f"{where}.constants", f"{constants!r} is no mapping")
-    for column, value in constants.items():
+    for column in constants:
         _identifier(f"{where}.constants", column)
-        if isinstance(value, (list, Mapping)):
-            raise _bad(f"{where}.constants.{column}", "is no plain value")
         if column in columns.values() and column != columns.get("id"):
             raise _bad(f"{where}.constants.{column}", "is a column that the pool fills itself")
     return Table(name, columns, dict(constants))
@@ -167,4 +165,17 @@ def _filled(value: Any, now: datetime, username: str, number: int) -> Any:
         return uuid4()
     if isinstance(value, str):
         return value.replace("{username}", username).replace("{number}", str(number))
+    if isinstance(value, Mapping):
+        return {key: _filled(entry, now, username, number) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_filled(entry, now, username, number) for entry in value]
     return value
+
+
+def varies(value: Any) -> bool:
+    """Whether two rows get different values of this constant, or none at all (NULL is like no other)."""
+    if isinstance(value, str):
+        return value == UUID or "{username}" in value or "{number}" in value
+    if isinstance(value, Mapping):
+        return any(varies(entry) for entry in value.values())
+    return any(varies(entry) for entry in value) if isinstance(value, list) else value is None

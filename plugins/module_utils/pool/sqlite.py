@@ -5,24 +5,39 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime, timezone
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
 from ..report.finding import failure
-from .store import BOOLEAN, INTEGER, OTHER, TEXT, TIME, Change, LiveColumn, LiveTable, Row, chunks, refused
+from .store import BOOLEAN, INTEGER, JSON, OTHER, TEXT, TIME, Change, LiveColumn, LiveTable, Row, chunks, refused
 
 _PATIENCE = 60.0
 _VARIABLES = 500  # older SQLite takes 999 in a statement
-_KINDS = (("BOOL", BOOLEAN), ("INT", INTEGER), ("DATE", TIME), ("TIME", TIME))
+_KINDS = (("BOOL", BOOLEAN), ("INT", INTEGER), ("DATE", TIME), ("TIME", TIME), ("JSON", JSON))
 _TEXTS = ("CHAR", "TEXT", "CLOB")
 _LENGTH = re.compile(r"\((\d+)\)")
+_DEFERRED = re.compile(r"\bINITIALLY\s+DEFERRED\b", re.IGNORECASE)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+# First, last and how many a second: seconds of 1973 to 9999, milliseconds up to 2286, and those of the year 5138 to
+# 9999, which stand for "never". Between them a number is rather a date that is written as 20300102100000.
+_EPOCHS = ((10**8, 253402300800, 1), (253402300800, 10**13, 1000), (10**14, 253402300800000, 1000))
+_NUMBER = re.compile(r"\d{1,18}(?:\.\d+)?", re.ASCII)
+_TEXT = re.compile(
+    r"(?P<date>\d{4}-\d\d-\d\d)"
+    r"(?:[T ](?P<clock>\d\d:\d\d)(?P<seconds>:\d\d)?(?:[.,](?P<fraction>\d+))?"
+    r"(?: ?(?:(?P<utc>Z|z|UTC|GMT)|(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d)?)(?: [A-Z]{1,5})?)?"
+    r"(?: m=\S+)?)?",  # Go's own clock
+    re.ASCII,
+)
 
 
 class SqliteStore:
@@ -45,6 +60,7 @@ class SqliteStore:
             self._connection = sqlite3.connect(where, uri=True, timeout=_PATIENCE, isolation_level=None)
             self._connection.execute("PRAGMA foreign_keys = ON")
             self._connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            self._references = _References(self._connection)
         except sqlite3.Error as error:
             remedy = "Check the path in `database_url`, and that this user may read and write the file"
             raise failure(self._path, "database-unreachable", f"cannot be opened: {error}", remedy) from error
@@ -81,15 +97,8 @@ class SqliteStore:
         return datetime.now(timezone.utc)
 
     def time(self, value: Any) -> datetime | None:
-        """SQLite has no type for times: they are text, in UTC unless they say otherwise."""
-        if not isinstance(value, str) or not value:
-            return None
-        text = value.strip().replace("Z", "+00:00")
-        try:
-            found = datetime.fromisoformat(_six_digits(text))
-        except ValueError:
-            return None
-        return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+        """SQLite has no type for times: they are what the application writes, see moment()."""
+        return moment(value)
 
     def select(self, table: str, columns: Sequence[str], where: str = "", values: Sequence[Any] = ()) -> list[Row]:
         text = f"SELECT {_list(columns)} FROM {_quoted(table)}"
@@ -136,12 +145,13 @@ class SqliteStore:
             names = list(rows[0])
             marks = ", ".join("?" * len(names))
             text = f"INSERT INTO {_quoted(table)} ({_list(names)}) VALUES ({marks})"
-            with self.transaction():
+            with self._level(whole=not self._depth):
+                self._references.watch_added(table)
                 self._many(f"add rows to {table}", text, [[_plain(row[name]) for name in names] for row in rows])
 
     def update(self, table: str, key: str, changes: Sequence[Change]) -> set[Any]:
         changed = set()
-        with self.transaction():
+        with self._level(whole=not self._depth):
             for change in changes:
                 assigned = ", ".join(f"{_quoted(name)} = ?" for name in change.new)
                 holds = " AND ".join(f"{_quoted(name)} IS ?" for name in change.old)
@@ -153,7 +163,8 @@ class SqliteStore:
 
     def delete(self, table: str, column: str, values: Collection[Any]) -> None:
         text = f"DELETE FROM {_quoted(table)} WHERE {_quoted(column)} = ?"
-        with self.transaction():
+        with self._level(whole=not self._depth):
+            self._references.watch_removed(table)
             self._many(f"remove rows from {table}", text, [[value] for value in values])
 
     @contextmanager
@@ -166,6 +177,12 @@ class SqliteStore:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
+        with self._level(whole=True):
+            yield
+
+    @contextmanager
+    def _level(self, *, whole: bool) -> Iterator[None]:
+        """A transaction, or a savepoint inside of one. After a `whole` one nothing may refer to what is not there."""
         name = f"level{self._depth}"
         begin, end, undo = (
             (f"SAVEPOINT {name}", f"RELEASE {name}", f"ROLLBACK TO {name}")
@@ -173,9 +190,13 @@ class SqliteStore:
             else ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")
         )
         self._run("begin", begin)
+        if not self._depth:
+            self._references.begin()
         self._depth += 1
         try:
             yield
+            if whole:
+                self._refer()
             self._run("commit", end)
         except BaseException:
             if self._connection.in_transaction:
@@ -183,6 +204,12 @@ class SqliteStore:
             raise
         finally:
             self._depth -= 1
+
+    def _refer(self) -> None:
+        found = [f"rows of {table} refer to rows of {to} that are gone" for table, to in self._references.violated()]
+        if found:
+            words = f"FOREIGN KEY constraint failed: {'; '.join(found)}"
+            raise refused(self.spoken, "commit", sqlite3.IntegrityError(words))
 
     # -- locks: whoever writes is alone -----------------------------------------------------------------------------
 
@@ -215,6 +242,73 @@ class SqliteStore:
             raise refused(self.spoken, doing, error) from error
 
 
+class _References:
+    """Foreign keys that SQLite looks at only when all is committed, as Django makes them: a savepoint is released all
+    the same, so one slot that something else refers to would make all the others fail with it. Looked at are only
+    tables that have such keys and that a change can have an effect on."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.begin()
+
+    def begin(self) -> None:
+        """From here on nobody else writes."""
+        self._parents: dict[str, set[tuple[str, bool]]] | None = None  # to what, and whether its rows go with that
+        self._deferred: set[str] = set()
+        self._before: dict[str, Counter[tuple[Any, ...]]] = {}
+        self._changed = False
+
+    def watch_added(self, table: str) -> None:
+        """To be called first: what refers to nothing already is not the change's fault."""
+        self._watch({table.lower()})
+
+    def watch_removed(self, table: str) -> None:
+        """The same; rows of other tables may go with these, and others refer to them."""
+        gone, concerned, left = {table.lower()}, {table.lower()}, [table.lower()]
+        while left:
+            parent = left.pop()
+            for child, goes in self._referring(parent):
+                concerned.add(child)
+                if goes and child not in gone:
+                    gone.add(child)
+                    left.append(child)
+        self._watch(concerned)
+
+    def violated(self) -> list[tuple[str, str]]:
+        """Tables with rows that refer to nothing now, and to which table."""
+        if not self._changed:
+            return []
+        new = [row for table, before in self._before.items() for row in self._dangling(table) - before]
+        self._changed = bool(new)
+        return sorted({(str(row[0]), str(row[2])) for row in new})
+
+    def _watch(self, tables: set[str]) -> None:
+        self._look()
+        concerned = tables & self._deferred
+        self._before.update({table: self._dangling(table) for table in concerned - self._before.keys()})
+        self._changed = self._changed or bool(concerned)
+
+    def _referring(self, parent: str) -> list[tuple[str, bool]]:
+        return [(child, goes) for child, to in self._look().items() for name, goes in to if name == parent]
+
+    def _look(self) -> dict[str, set[tuple[str, bool]]]:
+        if self._parents is None:
+            self._parents = {}
+            for name, text in self._rows("SELECT name, sql FROM sqlite_master WHERE type = 'table'"):
+                keys = self._rows(f"PRAGMA foreign_key_list({_quoted(name)})")
+                self._parents[name.lower()] = {(str(key[2]).lower(), key[6] == "CASCADE") for key in keys}
+                self._deferred |= {name.lower()} if _DEFERRED.search(text or "") else set()
+        return self._parents
+
+    def _dangling(self, table: str) -> Counter[tuple[Any, ...]]:
+        return Counter(self._rows(f"PRAGMA foreign_key_check({_quoted(table)})"))
+
+    def _rows(self, text: str) -> list[tuple[Any, ...]]:
+        with suppress(sqlite3.Error):  # what cannot be looked at now is found at the end, by SQLite itself
+            return self._connection.execute(text).fetchall()
+        return []
+
+
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
@@ -240,10 +334,43 @@ def _plain(value: Any) -> Any:
         return value.astimezone(timezone.utc).replace(tzinfo=None).isoformat(" ")
     if value is None or isinstance(value, (int, float, str, bytes)):
         return value
+    if isinstance(value, (Mapping, list)):
+        return json.dumps(value, default=_plain)
     return value.hex if isinstance(value, UUID) else str(value)  # as Django writes them
 
 
-def _six_digits(text: str) -> str:
-    """Python before 3.11 reads fractions of three or six digits only."""
-    found = re.match(r"(.*:\d\d\.)(\d+)(.*)$", text)
-    return f"{found[1]}{found[2][:6]:0<6}{found[3]}" if found else text
+def moment(value: Any) -> datetime | None:
+    """`value` as a time, in UTC unless it says otherwise; None only for None and an empty text. Seconds or
+    milliseconds since 1970 are times, too. Raises ValueError for what cannot be read as one."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, str):
+        text = value.strip()
+        return _since_1970(float(text), value) if _NUMBER.fullmatch(text) else _written(text)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _since_1970(value, value)
+    raise _unreadable(value)
+
+
+def _since_1970(number: float, value: Any) -> datetime:
+    for first, end, a_second in _EPOCHS:
+        if first <= number < end:
+            return _EPOCH + timedelta(seconds=number / a_second)
+    raise _unreadable(value)
+
+
+def _written(text: str) -> datetime:
+    """Not by `fromisoformat` alone, which reads little of this before Python 3.11."""
+    found = _TEXT.fullmatch(text)
+    if found is None:
+        raise _unreadable(text)
+    clock = f"{found['clock'] or '00:00'}{found['seconds'] or ':00'}.{(found['fraction'] or '')[:6]:0<6}"
+    zone = f"{found['sign']}{found['hours']}:{found['minutes'] or '00'}" if found["sign"] else "+00:00"
+    try:
+        return datetime.fromisoformat(f"{found['date']}T{clock}{zone}")
+    except ValueError as error:
+        raise _unreadable(text) from error
+
+
+def _unreadable(value: Any) -> ValueError:
+    return ValueError(f"{value!r} is no time")

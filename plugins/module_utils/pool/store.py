@@ -16,6 +16,7 @@ from ..report.finding import ShipshapeError, failure
 Row = Mapping[str, Any]
 
 INTEGER, TEXT, BOOLEAN, TIME, OTHER = "integer", "text", "boolean", "timestamp", "other"
+PADDED, JSON, LIST = "padded text", "json", "list"  # PADDED: with blanks, to its full length
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Change:
 
 class Store(Protocol):
     """Tables are named as the caller knows them (`schema.table` with PostgreSQL); all names are quoted. Every failure
-    is a ShipshapeError. Values are plain Python ones, times with a zone."""
+    is a ShipshapeError. Values are plain Python ones, times with a zone; mappings and lists are for columns of JSON."""
 
     spoken: str  # the database, for a message
     own_lock: bool  # whoever writes is alone: what is done to a slot is done while writing
@@ -61,7 +62,8 @@ class Store(Protocol):
     def now(self) -> datetime: ...
 
     def time(self, value: Any) -> datetime | None:
-        """A time as it was read; None for what is none."""
+        """A time as it was read, with a zone; None only for what is empty. Raises ValueError for what is there and is
+        no time that can be read."""
 
     def select(self, table: str, columns: Sequence[str], where: str = "", values: Sequence[Any] = ()) -> list[Row]:
         """Rows of which `where` (a column) is one of `values`; all rows when there is none."""
@@ -97,6 +99,13 @@ def refused(spoken: str, doing: str, error: BaseException) -> ShipshapeError:
     what = f"it refused to {doing}: {words}"
     remedy = "Mend what it names (`schema`: columns, constants; the role's rights), then run this again"
     return failure(spoken, "database-refused", what, remedy)
+
+
+def lost(spoken: str, doing: str) -> ShipshapeError:
+    """The connection ended by itself: nobody can say whether the last statement was still carried out."""
+    what = f"the connection was lost while the pool tried to {doing}"
+    remedy = "See that the server runs, then run this again; what was begun is finished then"
+    return failure(spoken, "database-unreachable", what, remedy)
 
 
 def chunks(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -7,19 +7,33 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Union
+from urllib.parse import unquote
 
 from ..report.finding import ShipshapeError, failure
 from ..report.result import Report
 
 # It is kept in memory, because it is written once a slot.
 _LARGEST = 64 << 20
-_BRANCH, _TAG = "branch", "tag"
+_NO_SUCH_REF = 2  # of git ls-remote
 
-Run = Callable[[Sequence[str]], "tuple[int, str, str]"]
+_HTTP = re.compile(
+    r"(?P<head>https?://)(?:(?P<user>[^/?#:]*)(?::(?P<password>[^/?#]*))?@)(?P<host>[^/?#@]*)(?P<rest>.*)",
+    re.IGNORECASE,
+)
+# The other half of a login whose secret is the user: GitHub's word, and none at all.
+_NO_PASSWORDS = ("", "x-oauth-basic")
+# What git asks for a login. The arguments of a process can be read by everybody, its environment cannot.
+_HELPER = (
+    '!f() { test "$1" = get && printf \'username=%s\\npassword=%s\\n\' "$POOL_GIT_USER" "$POOL_GIT_PASSWORD"; }; f'
+)
+
+# argv, and what is added to the environment
+Run = Callable[[Sequence[str], Mapping[str, str]], "tuple[int, str, str]"]
 
 
 @dataclass(frozen=True)
@@ -38,11 +52,14 @@ Node = Union[File, Link, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Source:
-    """Where the template comes from. `branch` or `tag` make it a git repository; an empty `place` means none."""
+    """Where the template comes from. `branch` or `tag` make it a git repository; an empty `place` means none. A login
+    that the URL of `place` had, user and password, is apart from it; `host` is what it is for, with its scheme."""
 
     place: str = ""
     branch: str = ""
     tag: str = ""
+    login: tuple[str, str] | None = field(default=None, repr=False)
+    host: str = ""
 
     @property
     def git(self) -> bool:
@@ -51,7 +68,7 @@ class Source:
 
 def source(workspace: Mapping[str, Any]) -> Source:
     """The template that option `workspace` names. Raises when it is not clear what is meant."""
-    place = workspace.get("template") or ""
+    place, login, host = _without_login(workspace.get("template") or "")
     branch, tag = workspace.get("branch") or "", workspace.get("tag") or ""
     if branch and tag:
         raise _bad("both branch and tag are given, and only one of them can be meant", "Leave out one")
@@ -61,7 +78,27 @@ def source(workspace: Mapping[str, Any]) -> Source:
         raise _bad(f"{place} is a repository, and nothing says which state of it", "Give exactly one of branch and tag")
     if place.startswith("-") or branch.startswith("-") or tag.startswith("-"):
         raise _bad("a name must not begin with a dash", "Check workspace.template, branch and tag")
-    return Source(place, branch, tag)
+    if login is not None and any(ord(character) < 32 for word in login for character in word):
+        raise _bad("the login in its URL has a line break or control character in it", "Check workspace.template")
+    return Source(place, branch, tag, login, host)
+
+
+def _without_login(url: str) -> tuple[str, tuple[str, str] | None, str]:
+    found = _HTTP.fullmatch(url)
+    if found is None:
+        return url, None, ""
+    host = f"{found['head']}{found['host']}"
+    return f"{host}{found['rest']}", (unquote(found["user"]), unquote(found["password"] or "")), host
+
+
+def secrets_in(url: str) -> set[str]:
+    """What in the URL of an HTTP server must not be shown: the password, or the user where there is none."""
+    found = _HTTP.fullmatch(url)
+    if found is None:
+        return set()
+    password = found["password"] or ""
+    secret = found["user"] if password in _NO_PASSWORDS else password
+    return {secret, unquote(secret)} - {""}
 
 
 def _is_url(place: str) -> bool:
@@ -81,13 +118,26 @@ class Template:
         self._tree: Mapping[str, Node] | None = None
 
     def check(self) -> None:
-        """Raises for a template that cannot be used, as far as that can be told without fetching anything."""
-        if self._source.place and not self._source.git:
+        """Check mode's `tree()`: raises for a template with which that would fail, as far as it can be told without
+        writing anything. Of a repository only whether its server has the branch or tag is asked."""
+        if not self._source.git:
             self.tree()
+            return
+        ref, folder, there = self._cached()
+        if there and self._source.tag:
+            self.tree()
+            return
+        code, _out, err = self._git(["ls-remote", "--quiet", "--exit-code", "--", self._source.place, ref])
+        if code:
+            self._not_fetched(folder, there, ref, err or ("there is none" if code == _NO_SUCH_REF else ""))
 
     def tree(self) -> Mapping[str, Node]:
         if self._tree is None:
-            self._tree = self._read()
+            try:
+                self._tree = self._read()
+            except OSError as error:
+                where, what = str(error.filename or self._source.place), f"cannot be read: {error.strerror or error}"
+                raise failure(where, "template-invalid", what, "See who may read it, then run this again") from error
         return self._tree
 
     def _read(self) -> Mapping[str, Node]:
@@ -109,27 +159,42 @@ class Template:
     def _fetched(self) -> str:
         """The directory of the cached repository. A tag is fetched once; a branch each time, unless its server is down
         and an older state of it is there."""
-        origin = self._source
-        ref = f"refs/tags/{origin.tag}" if origin.tag else f"refs/heads/{origin.branch}"
-        key = hashlib.sha256(f"{origin.place} {ref}".encode()).hexdigest()[:16]
-        folder = os.path.join(self._cache, key)
-        there = os.path.exists(os.path.join(folder, ".complete"))
-        if there and origin.tag:
+        ref, folder, there = self._cached()
+        if there and self._source.tag:
             return folder
         os.makedirs(folder, mode=0o700, exist_ok=True)
         steps = [
             ["init", "--quiet"],
-            ["fetch", "--quiet", "--depth", "1", "--no-tags", "--", origin.place, f"+{ref}:refs/shipshape"],
+            ["fetch", "--quiet", "--depth", "1", "--no-tags", "--", self._source.place, f"+{ref}:refs/shipshape"],
             ["checkout", "--quiet", "--force", "--detach", "refs/shipshape"],
             ["clean", "--quiet", "-ffdx"],
         ]
-        harmless = ["-c", "protocol.ext.allow=never", "-c", "core.hooksPath=/dev/null"]
         for step in steps:
-            code, _out, err = self._run(["git", "-C", folder, *harmless, *step])
+            code, _out, err = self._git(step, folder)
             if code:
                 return self._not_fetched(folder, there, ref, err)
         with open(os.path.join(folder, ".complete"), "w", encoding="utf-8"):
             return folder
+
+    def _cached(self) -> tuple[str, str, bool]:
+        """The ref that is meant, its directory in the cache, and whether it is there."""
+        origin = self._source
+        ref = f"refs/tags/{origin.tag}" if origin.tag else f"refs/heads/{origin.branch}"
+        key = hashlib.sha256(f"{origin.place} {ref}".encode()).hexdigest()[:16]
+        folder = os.path.join(self._cache, key)
+        return ref, folder, os.path.exists(os.path.join(folder, ".complete"))
+
+    def _git(self, step: Sequence[str], folder: str = "/") -> tuple[int, str, str]:
+        options = ["-c", "protocol.ext.allow=never", "-c", "core.hooksPath=/dev/null"]
+        environment = {}
+        if self._source.login is not None:
+            # Only that host is told, also when it sends us to another one.
+            options += ["-c", "credential.helper=", "-c", f"credential.{self._source.host}.helper={_HELPER}"]
+            environment = dict(zip(("POOL_GIT_USER", "POOL_GIT_PASSWORD"), self._source.login))
+        try:
+            return self._run(["git", "-C", folder, *options, *step], environment)
+        except OSError as error:
+            return 1, "", f"git cannot be run: {error.strerror or error}"
 
     def _not_fetched(self, folder: str, there: bool, ref: str, err: str) -> str:
         words = " ".join(err.split()) or "git said nothing"

@@ -60,6 +60,31 @@ def test_console_lines() -> None:
     assert events(CONSOLE) == EVENTS
 
 
+FRONTS = [
+    "web-1  | ",
+    "studio-web-1  | 2026-11-23T05:58:11.123456789Z ",
+    "\x1b[36mweb-1  | \x1b[0m",
+    "\x1b[36mweb-1  |\x1b[0m 2026-11-23T05:58:11.1Z ",
+    "2026-11-23T05:58:11.123456789Z ",
+]
+
+
+@pytest.mark.parametrize("front", FRONTS)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_in_logs_of_containers(front: str, end: str) -> None:
+    lines = [*STATUS.splitlines(), *CONSOLE.splitlines(), "\x1b[32mVisitor pool ready\x1b[0m"]
+    status = {"event": "status", "total": 32, "allocated": 0, "free": 32, "expired": 0}
+    assert events("".join(f"{front}{line}{end}" for line in lines)) == [status, *EVENTS, {"event": "ready"}]
+
+
+def test_two_containers_that_speak_at_once() -> None:
+    other = [f"Initializing visitor pool... {at}" for at in range(3)]
+    ours, theirs = [f"web-1     | {at}\n" for at in STATUS.splitlines()], [f"worker-1  | {at}\n" for at in other]
+    text = "".join(line for pair in zip(ours[1:], theirs) for line in pair) + "".join(ours[4:])
+    found = [at["event"] for at in events(text)]
+    assert found == ["status", *["initializing"] * 3]
+
+
 def test_in_noise_and_in_order() -> None:
     noise = "2026-11-23T05:58:11Z web-1  | GET /writer/ 200\n[Other] Allocated: nothing\nvisitor-001\n"
     lines = [f"web-1  | 12:00:01 {line}\n" for line in CONSOLE.splitlines()]

@@ -1,0 +1,537 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Modules `visitor_pool` and `visitor_pool_info` at the edges: connections that are lost, columns of unusual types,
+rows that something else refers to, tokens in URLs."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool import operate, reconcile
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.template import Template, source
+from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
+from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
+from tests.support.engine import Engine
+from tests.support.pools import Database, Server, World, make_template, postgresql, run, sqlite, told
+from tests.support.stacks import contract, leaks
+
+ALLOCATION = "project_app_visitorallocation"
+
+
+@pytest.fixture(scope="module")
+def server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with postgresql(engine, tmp_path_factory.mktemp("server")) as found:
+        yield found
+
+
+def world_of(database: Database, folder: Path) -> World:
+    database.make()
+    (folder / "users").mkdir()
+    return World(database, folder / "users", make_template(folder / "template"))
+
+
+@pytest.fixture
+def light(tmp_path: Path) -> Iterator[World]:
+    """An empty application in SQLite."""
+    made = sqlite(tmp_path / "app.db")
+    yield world_of(made, tmp_path)
+    made.close()
+
+
+@pytest.fixture
+def heavy(server: Server, tmp_path: Path) -> Iterator[World]:
+    """One in PostgreSQL."""
+    made = server.database()
+    yield world_of(made, tmp_path)
+    made.close()
+
+
+@pytest.fixture(params=["light", "heavy"])
+def world(request: pytest.FixtureRequest) -> World:
+    found: World = request.getfixturevalue(request.param)
+    return found
+
+
+def codes(result: dict[str, Any], subject: str | None = None) -> list[str]:
+    return [at["code"] for at in result["findings"] if subject in (None, at["subject"])]
+
+
+# -- connections that are lost ----------------------------------------------------------------------------------------
+
+
+def cut(world: World) -> None:
+    """Ends every session of the module, as a server does that is restarted."""
+    with psycopg.connect(world.database.url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'shipshape.deploy'"
+        )
+
+
+def cutting(world: World, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, *, works: bool = True) -> None:
+    """The connection is lost after what `owner.name` does, or instead of it."""
+    real = getattr(owner, name)
+
+    def lost(*words: Any, **keys: Any) -> Any:
+        found = real(*words, **keys) if works else None
+        cut(world)
+        return found
+
+    monkeypatch.setattr(owner, name, lost)
+
+
+def test_a_connection_that_is_lost_says_so(heavy: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    heavy.well()
+    heavy.visit()
+    heavy.end(1)
+    with monkeypatch.context() as patched:
+        cutting(heavy, patched, reconcile.Pool, "_throw_away")
+        result = run("visitor_pool", heavy.given(state="expired"))
+    contract(result)
+    assert result["failed"]
+    [finding] = [at for at in result["findings"] if at["severity"] == "critical"]
+    assert finding["code"] == "database-unreachable"
+    assert "the connection was lost while" in finding["message"]
+    assert "run this again" in finding["remedy"]
+    assert told(result) == [("clear-slot", "visitor-001", "its lease has ended")]
+    assert not heavy.well(state="expired")["changed"]
+    heavy.is_whole()
+
+
+def test_a_connection_that_is_lost_when_all_is_done_is_no_failure(
+    heavy: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cutting(heavy, monkeypatch, operate.Operation, "_accounts", works=False)
+    result = run("visitor_pool", heavy.given(git_url="http://127.0.0.1:9"))
+    contract(result)
+    assert not result.get("failed"), result
+    heavy.is_whole()
+
+
+def test_what_failed_first_stays_what_is_reported(heavy: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    heavy.well()
+    (heavy.root / "visitor-005").write_text("something else")
+    cutting(heavy, monkeypatch, operate.Operation, "_accounts", works=False)
+    result = run("visitor_pool", heavy.given(size=5, git_url="http://127.0.0.1:9"))
+    contract(result)
+    assert result["failed"]
+    assert "slot-not-made" in codes(result, "visitor-005")
+    assert "database-unreachable" not in codes(result)
+
+
+def test_a_git_server_that_does_not_speak_http(light: World) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        while True:
+            try:
+                connection, _peer = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(4000)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+    threading.Thread(target=answer, daemon=True).start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        result = light.call(git_url=url)
+        assert not result.get("failed")
+        [found] = [at for at in result["findings"] if at["code"] == "git-unreachable"]
+        assert found["severity"] == "warning"
+        assert light.call(git_url=url, git_required=True)["failed"]
+    finally:
+        listener.close()
+    light.is_whole()
+
+
+# -- names and numbers ------------------------------------------------------------------------------------------------
+
+
+def test_numbers_that_no_slot_has(world: World) -> None:
+    world.sign_up("visitor-99999999999999999999")
+    world.sign_up("visitor-2147483648")
+    world.sql("UPDATE auth_user SET password = '!x'")  # else they would be left alone as real people
+    (world.root / "visitor-99999999999999999999").mkdir()
+    assert world.well()["slots"]["total"] == 4
+    assert (world.root / "visitor-99999999999999999999").is_dir()
+    assert len(world.sql("SELECT 1 FROM auth_user")) == 6
+
+
+def test_an_account_whose_name_is_too_long_for_a_directory(light: World) -> None:
+    light.well()
+    found = light.visit()
+    assert found is not None
+    number, session, token = found
+    light.sign_up("ä" * 150)
+    options = {"state": "transferred", "slot": number, "session_key": session, "token": token, "to_user": "ä" * 150}
+    result = light.call(**options)
+    assert result["failed"]
+    assert "transfer-refused" in codes(result)
+    light.sign_up("ä" * 100)
+    assert not light.call(**{**options, "to_user": "ä" * 100}).get("failed")
+
+
+# -- columns ----------------------------------------------------------------------------------------------------------
+
+
+def constants(**more: Any) -> dict[str, Any]:
+    given = {"description": "", "created_at": "now()", "updated_at": "now()", **more}
+    return {"schema": {"projects": {"constants": given}}}
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonb"])
+@pytest.mark.parametrize(
+    "value", [{"theme": "dark", "of": ["{username}", 2]}, '{"theme": "dark", "of": ["{username}", 2]}']
+)
+def test_a_constant_may_be_an_object(world: World, kind: str, value: Any) -> None:
+    default = "" if world.database.kind == "postgresql" else " DEFAULT ''"
+    world.sql(f"ALTER TABLE project_app_project ADD settings {kind} NOT NULL{default}")
+    world.options = constants(settings=value)
+    world.well()
+    [(found,)] = world.sql("SELECT settings FROM project_app_project ORDER BY id LIMIT 1")
+    assert (found if isinstance(found, dict) else json.loads(found)) == {"theme": "dark", "of": ["visitor-001", 2]}
+
+
+def test_a_list_is_one_for_an_array_too(heavy: World) -> None:
+    heavy.sql("ALTER TABLE project_app_project ADD tags text[] NOT NULL, ADD notes jsonb NOT NULL")
+    heavy.options = constants(tags=["a", "{number}"], notes="[draft")
+    heavy.well()
+    found = heavy.sql("SELECT tags, notes FROM project_app_project ORDER BY id LIMIT 1")
+    assert found == [(["a", "1"], "[draft")]
+
+
+@pytest.mark.parametrize("value", [{}, []])
+def test_an_object_is_no_text(world: World, value: Any) -> None:
+    world.options = constants(description=value)
+    result = world.call()
+    assert result["failed"]
+    assert codes(result) == ["column-type"]
+    assert "description" in result["msg"]
+    assert os.listdir(world.root) == []
+
+
+@pytest.mark.parametrize("column", ["session_key", "allocation_token"])
+def test_text_that_is_padded(heavy: World, column: str) -> None:
+    heavy.sql(f"ALTER TABLE {ALLOCATION} ALTER {column} TYPE char(64)")
+    result = heavy.call()
+    assert result["failed"]
+    assert codes(result) == ["column-type"]
+    assert "adds blanks" in result["msg"]
+    assert os.listdir(heavy.root) == []
+
+
+def test_an_index_that_includes_more_is_unique_all_the_same(heavy: World) -> None:
+    heavy.sql(f"ALTER TABLE {ALLOCATION} DROP CONSTRAINT {ALLOCATION}_visitor_number_key")
+    heavy.sql(f"CREATE UNIQUE INDEX ON {ALLOCATION} (visitor_number) INCLUDE (is_active)")
+    heavy.sql(f"CREATE UNIQUE INDEX narrow ON {ALLOCATION} (session_key) INCLUDE (visitor_number)")
+    assert codes(heavy.call()) == ["unique-in-the-way"]
+    heavy.sql("DROP INDEX narrow")
+    assert heavy.well()["findings"] == []
+
+
+@pytest.mark.parametrize("columns", ["session_key", "is_active, expires_at"])
+def test_an_index_that_lets_one_slot_be_free(world: World, columns: str) -> None:
+    world.sql(f"CREATE UNIQUE INDEX narrow ON {ALLOCATION} ({columns})")
+    result = world.call()
+    assert result["failed"]
+    assert codes(result) == ["unique-in-the-way"]
+    assert os.listdir(world.root) == []
+    looked = world.info()
+    assert looked["cause"] == "schema"
+    world.sql("DROP INDEX narrow")
+    world.sql(f"CREATE UNIQUE INDEX narrow ON {ALLOCATION} ({columns}) WHERE is_active")
+    assert world.well()["findings"] == []
+
+
+def test_a_constant_that_must_be_unique(world: World) -> None:
+    world.sql("CREATE UNIQUE INDEX narrow ON auth_user (email)")
+    assert "unique-in-the-way" in codes(world.call(), "auth_user.email")
+    names = {"first_name": "", "last_name": "", "date_joined": "now()"}
+    world.options = {"schema": {"users": {"constants": {**names, "email": "{username}@example.invalid"}}}}
+    assert world.well()["findings"] == []
+
+
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamp"])
+@pytest.mark.parametrize("late", ["infinity", "20000-01-01 00:00:00+00"])
+def test_times_that_python_has_no_value_for(heavy: World, kind: str, late: str) -> None:
+    heavy.sql(f"ALTER TABLE {ALLOCATION} ALTER expires_at TYPE {kind}, ALTER allocated_at TYPE {kind}")
+    heavy.well()
+    for number in (1, 2, 3):
+        assert heavy.visit()
+        heavy.save(number, "draft.txt", "x")
+    change = f"UPDATE {ALLOCATION} SET expires_at = %s WHERE visitor_number = %s"
+    for number, value in ((1, late), (2, "-infinity"), (3, "0044-03-15 00:00:00+00 BC")):
+        heavy.sql(change, [value, number])
+    found = run("visitor_pool_info", heavy.given())
+    assert (found["slots"]["leased"], found["slots"]["expired"]) == (1, 2)
+    assert run("visitor_pool", heavy.given(state="expired"))["cleared"] == 2
+    assert (heavy.path(1) / "scitex/writer/draft.txt").exists()
+    result = run("visitor_pool", heavy.given(state="reset", slots=[1]))
+    assert (result["cleared"], codes(result)) == (1, [])
+    heavy.is_whole()
+
+
+# -- rows that something else refers to -------------------------------------------------------------------------------
+
+
+def refer(world: World, number: int, more: str = "") -> None:
+    """A table of the application, as Django makes it, refers to a slot's user."""
+    world.sql(
+        "CREATE TABLE note (id integer PRIMARY KEY, owner_id bigint NOT NULL"
+        f" REFERENCES auth_user (id){more} DEFERRABLE INITIALLY DEFERRED)"
+    )
+    world.sql("INSERT INTO note SELECT 1, id FROM auth_user WHERE username = %s", [f"visitor-{number:03d}"])
+
+
+def test_what_is_referred_to_keeps_nothing_else_from_going(world: World) -> None:
+    world.well()
+    refer(world, 3)
+    result = world.call(size=1)
+    assert result["failed"]
+    assert sorted(codes(result, "visitor-003")) == ["slot-not-made", "slot-quarantined"]
+    [why] = [at["message"] for at in result["findings"] if at["code"] == "slot-not-made"]
+    assert "note" in why
+    assert sorted(os.listdir(world.root)) == ["visitor-001", "visitor-003"]
+    assert [at for (at,) in world.sql(f"SELECT visitor_number FROM {ALLOCATION} ORDER BY 1")] == [1, 3]
+    world.sql("DELETE FROM note")
+    world.well(size=1)
+    assert os.listdir(world.root) == ["visitor-001"]
+
+
+def test_what_goes_with_a_user_is_referred_to(light: World) -> None:
+    light.well()
+    refer(light, 3, " ON DELETE CASCADE")
+    light.sql("CREATE TABLE page (note_id integer REFERENCES note (id) DEFERRABLE INITIALLY DEFERRED)")
+    light.sql("INSERT INTO page VALUES (1)")
+    result = light.call(size=1)
+    [why] = [at["message"] for at in result["findings"] if at["code"] == "slot-not-made"]
+    assert "rows of page refer to rows of note" in why
+    assert sorted(os.listdir(light.root)) == ["visitor-001", "visitor-003"]
+
+
+def test_what_referred_to_nothing_before_is_let_be(light: World) -> None:
+    light.well()
+    refer(light, 3)
+    light.sql("PRAGMA foreign_keys = OFF")
+    light.sql("UPDATE note SET owner_id = 999")
+    light.sql("PRAGMA foreign_keys = ON")
+    light.well(size=1)
+    assert light.sql("SELECT owner_id FROM note") == [(999,)]
+
+
+def test_a_constant_that_refers_to_nothing(light: World) -> None:
+    light.sql("CREATE TABLE plan (id integer PRIMARY KEY)")
+    light.sql("ALTER TABLE project_app_project ADD plan_id bigint REFERENCES plan (id) DEFERRABLE INITIALLY DEFERRED")
+    light.options = constants(plan_id=7)
+    result = light.call()
+    assert result["failed"]
+    assert "rows of project_app_project refer to rows of plan" in result["msg"]
+    light.sql("INSERT INTO plan VALUES (7)")
+    light.well()
+    light.is_whole()
+
+
+# -- tokens in URLs ---------------------------------------------------------------------------------------------------
+
+TOKEN = "t0k3n/of+the=operator"
+ENCODED = TOKEN.replace("/", "%2F").replace("+", "%2B").replace("=", "%3D")
+
+
+class Forge(BaseHTTPRequestHandler):
+    """A git server that wants to know who asks."""
+
+    folder: Path
+    login = ""
+
+    def log_message(self, *_words: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        expected = "Basic " + base64.b64encode(self.login.encode()).decode()
+        if self.headers["Authorization"] != expected:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="forge"')
+            self.end_headers()
+            return
+        path, _mark, query = self.path.partition("?")
+        about = {
+            **os.environ,
+            "GIT_PROJECT_ROOT": str(self.folder),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "REQUEST_METHOD": self.command,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            "REMOTE_USER": "somebody",
+        }
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        said = subprocess.run(["git", "http-backend"], env=about, input=body, capture_output=True).stdout
+        head, _gap, content = said.partition(b"\r\n\r\n")
+        fields = dict(line.split(": ", 1) for line in head.decode().splitlines())
+        self.send_response(int(fields.pop("Status", "200").split()[0]))
+        for name, value in fields.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_GET  # noqa: N815
+
+
+@pytest.fixture
+def forge(tmp_path: Path) -> Iterator[type[Forge]]:
+    class Fresh(Forge):
+        folder = tmp_path / "forge"
+
+    top = make_template(Fresh.folder / "x.git")
+    who = ["-c", "user.name=x", "-c", "user.email=x@example.invalid", "-c", "init.defaultBranch=main"]
+    for words in (["init"], ["add", "."], ["commit", "-m", "one"], ["tag", "v1"]):
+        subprocess.run(["git", *who, *words], cwd=top, check=True, capture_output=True)
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Fresh)
+    Fresh.host = f"127.0.0.1:{made.server_address[1]}"  # type: ignore[attr-defined]
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    yield Fresh
+    made.shutdown()
+    made.server_close()
+
+
+@pytest.mark.parametrize(
+    ("written", "login"),
+    [
+        (ENCODED, f"{TOKEN}:"),
+        (f"{ENCODED}:x-oauth-basic", f"{TOKEN}:x-oauth-basic"),
+        (f"oauth2:{ENCODED}", f"oauth2:{TOKEN}"),
+    ],
+)
+def test_a_token_goes_to_its_server_and_nowhere_else(
+    light: World, forge: type[Forge], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, login: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    light.secrets = [TOKEN, ENCODED]
+    seen: list[str] = []
+    real = AnsibleModule.run_command
+
+    def run_command(self: Any, args: Any, *words: Any, **keys: Any) -> Any:
+        seen.append(str(args))
+        return real(self, args, *words, **keys)
+
+    monkeypatch.setattr(AnsibleModule, "run_command", run_command)
+    forge.login = login
+    url = f"http://{written}@{forge.host}/x.git"  # type: ignore[attr-defined]
+    result = light.call(workspace={"template": url, "branch": "main"})
+    assert not result.get("failed"), result["msg"]
+    light.is_whole()
+    assert forge.host in result["invocation"]["module_args"]["workspace"]["template"]  # type: ignore[attr-defined]
+    forge.login = "somebody:else"
+    light.save(1, "x", "x")
+    result = light.call(workspace={"template": url, "tag": "v1"}, state="reset")
+    assert "template-not-fetched" in codes(result)
+    result = light.call(workspace={"template": url})
+    assert "template-invalid" in codes(result)
+    assert seen
+    assert not leaks(light.secrets, str(seen))
+    kept = [at.read_text(errors="replace") for at in (tmp_path / "state").rglob("*") if at.is_file()]
+    assert kept
+    assert not leaks(light.secrets, str(kept))
+
+
+def test_a_login_is_not_told_to_another_server(forge: type[Forge], tmp_path: Path) -> None:
+    """The server that is named sends git to the one that wants a login."""
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def log_message(self, *_words: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", f"http://{forge.host}{self.path}")  # type: ignore[attr-defined]
+            self.end_headers()
+
+    forge.login = f"{TOKEN}:"
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    try:
+        url = f"http://{ENCODED}@127.0.0.1:{made.server_address[1]}/x.git"
+        with pytest.raises(ShipshapeError) as raised:
+            template(tmp_path, {"template": url, "branch": "main"}).tree()
+        assert raised.value.findings[0].code == "template-not-fetched"
+    finally:
+        made.shutdown()
+        made.server_close()
+
+
+# -- templates that are not there -------------------------------------------------------------------------------------
+
+
+def template(folder: Path, workspace: dict[str, str]) -> Template:
+    def command(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
+        done = subprocess.run(
+            argv, env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", **environment},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
+
+    return Template(source(workspace), ("01_manuscript",), command, str(folder / "cache"), Report())
+
+
+def test_looking_for_a_template_fails_as_using_it_would(forge: type[Forge], tmp_path: Path) -> None:
+    forge.login = f"{TOKEN}:"
+    url = f"http://{ENCODED}@{forge.host}/x.git"  # type: ignore[attr-defined]
+    bad = [
+        {"template": "/nowhere/at/all"},
+        {"template": url, "branch": "none"},
+        {"template": url, "tag": "none"},
+        {"template": f"{url}.not", "branch": "main"},
+        {"template": "http://127.0.0.1:9/x.git", "tag": "v1"},
+    ]
+    for workspace in bad:
+        said = []
+        for act in (Template.check, Template.tree):
+            with pytest.raises(ShipshapeError) as raised:
+                act(template(tmp_path, workspace))
+            [finding] = raised.value.findings
+            said.append((finding.subject, finding.code))
+        assert said[0] == said[1]
+    for kind, name in (("branch", "main"), ("tag", "v1")):
+        template(tmp_path, {"template": url, kind: name}).check()
+        assert not [at for at in (tmp_path / "cache").glob("*/.complete") if kind == "branch"]
+        template(tmp_path, {"template": url, kind: name}).tree()
+    forge.login = "somebody:else"  # a tag stays what it is; a branch is what it was
+    template(tmp_path, {"template": url, "tag": "v1"}).check()
+    template(tmp_path, {"template": url, "branch": "main"}).check()
+
+
+def test_without_git(light: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = light.call(workspace={"template": "https://example.invalid/x.git", "tag": "v1"})
+    assert result["failed"]
+    assert "template-not-fetched" in codes(result)
+    assert "git cannot be run" in result["msg"]
+
+
+# -- TLS as the operator wants it -------------------------------------------------------------------------------------
+
+
+def test_what_an_operator_says_of_tls_holds(heavy: World) -> None:
+    """The server has no TLS."""
+    plain = heavy.database.url
+    for words in ("sslmode=verify-full&sslrootcert=/nowhere/ca.pem", "sslmode=require", "sslmode=no-such-mode"):
+        heavy.database.url = f"{plain}?{words}"
+        result = heavy.call()
+        assert codes(result) == ["database-unreachable"], words
+    assert "no-such-mode" in result["msg"]
