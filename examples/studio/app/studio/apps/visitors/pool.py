@@ -50,7 +50,6 @@ def provide(size: int | None = None) -> list[str]:
 def renew_expired(between: Callable[[], None] = lambda: None) -> int:
     """Clean every slot whose lease has ended, or is no session's; count those that can be lent again. `between` is
     called after each."""
-    disk.check()
     cleaned = 0
     for row in list(VisitorAllocation.objects.filter(LENT).order_by("visitor_number")):
         if row.state == "expired":

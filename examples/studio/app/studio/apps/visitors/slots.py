@@ -71,6 +71,7 @@ def renew(number: int, only: Q = ANY, *, wait: bool = True, blame: bool = True, 
 
     A slot that cannot be cleaned is quarantined; one that is to go away (a pool that shrank) goes.
     """
+    disk.check()  # before the first row changes: what cannot be cleaned now must not be put aside either
     with lock(number, wait=wait) as mine:
         return mine and take(number, only) and finish(number, blame=blame, settled=settled)
 

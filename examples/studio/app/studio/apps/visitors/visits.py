@@ -106,7 +106,9 @@ def usable(lease: Lease, *, blame: bool = True) -> bool:
 def give_back(lease: Lease) -> None:
     """A slot goes back that its visitor has not seen. Another request of the session may have, so it is cleaned."""
     try:
-        slots.renew(lease.number, leases.bears(lease))
+        with slots.lock(lease.number, wait=True):
+            if slots.take(lease.number, leases.bears(lease)):
+                slots.finish(lease.number, blame=False)
     except (OSError, DatabaseError) as error:
         log.warning("[VisitorPool] %s was not cleaned when it was given back: %s", lease.name, error)
 
