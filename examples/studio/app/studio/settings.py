@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dj_database_url
 
+from .apps.visitors.limits import FORM_BYTES
 from .environment import flag, positive, required, words
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -40,6 +41,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "studio.apps.core.middleware.Down",
 ]
 TEMPLATES = [
     {
@@ -81,6 +83,14 @@ VISITOR_DATA_ROOT = Path(os.environ.get("STUDIO_DATA_ROOT", "/data/users"))
 VISITOR_TEMPLATE = Path(os.environ.get("STUDIO_WORKSPACE_TEMPLATE", BASE_DIR / "studio/apps/visitors/workspace"))
 VISITOR_POOL_SIZE = positive("STUDIO_VISITOR_POOL_SIZE", 32)
 VISITOR_LIFETIME = timedelta(hours=positive("STUDIO_VISITOR_HOURS", 24))
+# How often a worker removes what has ended.
+VISITOR_UPKEEP = timedelta(minutes=positive("STUDIO_VISITOR_UPKEEP_MINUTES", 10))
+# A visit is its session's, which must not end before it.
+SESSION_COOKIE_AGE = int(max(timedelta(weeks=2), VISITOR_LIFETIME).total_seconds())
+# What the writer's page lets people write must also arrive.
+DATA_UPLOAD_MAX_MEMORY_SIZE = FORM_BYTES
+# A page without the database must not ask it for messages.
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 # Whatever is not said to be something else is production: there visitors' work is not thrown away unasked.
 PRODUCTION = os.environ.get("STUDIO_ENVIRONMENT", "production") not in ("demo", "development", "test")
 

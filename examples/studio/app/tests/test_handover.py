@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from unittest import mock
 
@@ -12,30 +13,10 @@ from django.db import DatabaseError
 from studio.apps.visitors import handover, leases, slots, transfers
 from studio.apps.visitors.models import Project, VisitorAllocation
 
-from .visitors import ABSTRACT, KilledError, PoolCase
-
-FORM = {"username": "alice", "password": "correct horse battery"}
+from .visitors import ABSTRACT, FORM, KilledError, Written
 
 
-class SignUp(PoolCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.seed()
-        self.browser, _ = self.visit()
-        self.save(self.browser, "my life's work")
-        self.project = self.browser.session["visitor_project_id"]
-
-    def sign_up(self) -> int:
-        return self.browser.post("/writer/signup", FORM).status_code
-
-    def bytes_of(self, owner: str) -> dict[str, tuple[int, int, bytes]]:
-        top = self.root / owner / "default-project"
-        return {
-            str(path.relative_to(top)): (path.stat().st_mode, path.stat().st_mtime_ns, path.read_bytes())
-            for path in top.rglob("*")
-            if path.is_file()
-        }
-
+class SignUp(Written):
     def test_the_project_becomes_the_accounts_and_the_slot_is_new(self) -> None:
         (self.root / "visitor-001" / ABSTRACT).chmod(0o640)
         before = self.bytes_of("visitor-001")
@@ -92,14 +73,34 @@ class SignUp(PoolCase):
                 assert response.status_code == 422
         assert self.snapshot() == before
 
-    def test_after_the_lease_has_ended_nothing_moves(self) -> None:
+    def test_a_lease_that_has_ended_is_handed_over_as_long_as_the_work_is_there(self) -> None:
+        before = self.bytes_of("visitor-001")
+        self.expire(1)
+        self.assertContains(self.browser.get("/writer/signup"), "becomes your account")
+        response = self.browser.post("/writer/signup", FORM, follow=True)
+        self.assertContains(response, "What you have written is yours")
+        assert self.bytes_of("alice") == before
+        assert self.whole(1)
+
+    def test_when_the_work_is_gone_that_is_said_before_there_is_an_account(self) -> None:
         lease = leases.held(self.browser.session)
         self.expire(1)
+        self.run_command("reset_visitor_pool", "--expired")
         before = self.snapshot()
         with self.assertRaises(handover.EndedError):
             handover.sign_up("alice", "x", lease)
+        response = self.browser.post("/writer/signup", FORM)
+        self.assertContains(response, "no longer there", status_code=422)
         assert self.snapshot() == before
         assert not User.objects.filter(username="alice").exists()
+        response = self.browser.post("/writer/signup", FORM, follow=True)
+        self.assertNotContains(response, "What you have written is yours")
+        assert User.objects.filter(username="alice").exists()
+
+    def test_the_end_of_a_visit_is_said_on_the_page_that_asks_for_a_name(self) -> None:
+        self.run_command("reset_visitor_pool")
+        self.assertContains(self.browser.get("/writer/signup"), "no longer there")
+        assert self.sign_up() == 302
 
     def test_who_has_no_lease_gets_a_workspace_of_their_own(self) -> None:
         browser = self.client_class()
@@ -109,20 +110,24 @@ class SignUp(PoolCase):
         assert self.abstract("visitor-001") == "my life's work"
 
     def test_killed_at_any_step_one_more_try_heals_and_no_byte_is_lost(self) -> None:
-        """Before the commit the visitor has everything back, after it the account has everything."""
-        for step, call, when, committed in (
-            ("disk.own", 1, "before", False),  # the account's directory is there
-            ("transfers.os.rename", 1, "before", False),  # and the mark
-            ("transfers.os.rename", 1, "after", False),  # and the project, but not yet the commit
-            ("transfers.settle", 2, "before", True),  # committed, and the mark still there
-            ("slots.finish", 1, "before", True),
-            ("disk.build", 1, "after", True),
-            ("disk.put_away", 1, "before", True),
-            ("disk.put_away", 1, "after", True),
-            ("disk.sweep", 1, "before", True),
-            ("leases.free", 1, "before", True),
+        """Before the commit the visitor has everything back, after it the account has everything. Whether a run of the
+        pool comes first, or the visitor with the page's own button."""
+        for button, (step, call, when, committed) in itertools.product(
+            (False, True),
+            (
+                ("disk.own", 1, "before", False),  # the account's directory is there
+                ("transfers.os.rename", 1, "before", False),  # and the mark
+                ("transfers.os.rename", 1, "after", False),  # and the project, but not yet the commit
+                ("transfers.settle", 2, "before", True),  # committed, and the mark still there
+                ("slots.finish", 1, "before", True),
+                ("disk.build", 1, "after", True),
+                ("disk.put_away", 1, "before", True),
+                ("disk.put_away", 1, "after", True),
+                ("disk.sweep", 1, "before", True),
+                ("leases.free", 1, "before", True),
+            ),
         ):
-            with self.subTest(step=step, when=when):
+            with self.subTest(step=step, when=when, button=button):
                 VisitorAllocation.objects.all().delete()
                 User.objects.all().delete()
                 self.setUp()
@@ -131,6 +136,8 @@ class SignUp(PoolCase):
                 with self.killed(f"studio.apps.visitors.{step}", call, when), self.assertRaises(KilledError):
                     handover.sign_up("alice", "x", lease)
                 assert User.objects.filter(username="alice").exists() == committed
+                if button:
+                    assert self.browser.post("/writer/workspace").status_code == (403 if committed else 302)
                 self.seed()
                 owner = "alice" if committed else "visitor-001"
                 assert self.bytes_of(owner) == mine

@@ -22,6 +22,7 @@ from studio.apps.visitors.models import Project, VisitorAllocation
 
 WRITER = "default-project/scitex/writer"
 ABSTRACT = f"{WRITER}/sections/manuscript/abstract.tex"
+FORM = {"username": "alice", "password": "correct horse battery"}
 
 
 class KilledError(BaseException):
@@ -123,3 +124,25 @@ def _digest(path: Path) -> str:
 
 class PoolCase(PoolMixin, TestCase):
     pass
+
+
+class Written(PoolCase):
+    """A visitor has slot 1, and has written in it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.seed()
+        self.browser, _ = self.visit()
+        self.save(self.browser, "my life's work")
+        self.project = self.browser.session["visitor_project_id"]
+
+    def sign_up(self) -> int:
+        return self.browser.post("/writer/signup", FORM).status_code
+
+    def bytes_of(self, owner: str) -> dict[str, tuple[int, int, bytes]]:
+        top = self.root / owner / "default-project"
+        return {
+            str(path.relative_to(top)): (path.stat().st_mode, path.stat().st_mtime_ns, path.read_bytes())
+            for path in top.rglob("*")
+            if path.is_file()
+        }

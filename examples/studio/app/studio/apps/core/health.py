@@ -15,9 +15,13 @@ from django.conf import settings
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
+from django.db.models import Count, Q
 from django.utils import timezone
 
 from studio.apps.tasks.models import Worker
+from studio.apps.visitors import disk
+from studio.apps.visitors.limits import QUARANTINED
+from studio.apps.visitors.models import VisitorAllocation
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +84,27 @@ def storage() -> str:
     return "writable"
 
 
+def workspaces() -> str:
+    """The volume of the visitors' and the accounts' directories."""
+    disk.write_test()
+    return "writable"
+
+
+def visitors() -> str:
+    """Whether there is a slot at all that may be lent, now or later: by one look at the rows."""
+    rows = VisitorAllocation.objects.aggregate(all=Count("pk"), held=Count("pk", filter=Q(session_key=QUARANTINED)))
+    if rows["all"] and rows["held"] == rows["all"]:
+        raise UnhealthyError(f"none of {rows['all']} slots could be cleaned: manage.py check_visitor_pool_health --fix")
+    return f"{rows['all'] - rows['held']} of {rows['all']} slots in use"
+
+
 CHECKS: tuple[tuple[Callable[[], str], bool], ...] = (
     (database, True),
     (migrations, True),
     (worker, False),
     (storage, False),
+    (workspaces, False),
+    (visitors, False),
 )
 
 
@@ -110,7 +130,7 @@ def verdict(checks: Sequence[Check]) -> str:
 def look() -> tuple[str, list[Check]]:
     checks: list[Check] = []
     for function, critical in CHECKS:
-        if checks and not checks[0].ok and function is not storage:
+        if checks and not checks[0].ok and function not in (storage, workspaces):
             # Without its database nothing else can be asked, and each try would cost another time-out.
             checks.append(Check(function.__name__, False, critical, "not asked: the database does not answer", 0.0))
             continue

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Headers that every page carries."""
+"""What every page has: its headers, and an answer when what it needs is not there."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from studio.apps.visitors.disk import StorageError
+
+log = logging.getLogger(__name__)
 
 POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'"
 
@@ -20,3 +27,25 @@ class ContentSecurityPolicy:
         response = self.get_response(request)
         response.headers.setdefault("Content-Security-Policy", POLICY)
         return response
+
+
+class Down:
+    """A lost database or disk is no programmer's error: 503, and when to come again."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if not isinstance(error, (OperationalError, InterfaceError, StorageError)):
+            return None
+        log.error("%s cannot be served: %s", request.path, error)
+        return down(request)
+
+
+def down(request: HttpRequest, **context: object) -> HttpResponse:
+    page = render(request, "core/down.html", context, status=503)
+    page.headers["Retry-After"] = "30"
+    return page

@@ -15,6 +15,7 @@ from studio.apps.tasks.forms import TaskForm
 from studio.apps.tasks.queue import overview
 
 from . import health
+from .middleware import down
 
 
 @require_safe
@@ -22,7 +23,7 @@ from . import health
 def home(request: HttpRequest) -> HttpResponse:
     status, checks = health.look()
     if status == health.DOWN:
-        return render(request, "core/down.html", {"checks": checks}, status=503)
+        return down(request, checks=checks)
     context = {"status": status, "checks": checks, "form": TaskForm(), "version": settings.VERSION, **overview()}
     return render(request, "core/home.html", context)
 

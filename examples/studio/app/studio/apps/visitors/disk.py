@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import errno
+import filecmp
 import os
 import secrets
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +20,50 @@ from django.conf import settings
 from .limits import ACCOUNT, MARKER, PROJECT, WORKSPACE
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# What the system says of something that is not there. Whatever else it says means that it could not look.
+MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+# Faults that no single slot can have.
+EVERYBODYS = (*FULL, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+
+
+class StorageError(OSError):
+    """The data root is in trouble, so nothing is to be concluded about the slots in it."""
+
+
+def check() -> None:
+    """Raises StorageError when the data root cannot be worked in. Nothing is written: on a full disk clearing helps."""
+    root = Path(settings.VISITOR_DATA_ROOT)
+    try:
+        _look(root)
+        with suppress(FileNotFoundError):
+            _look(scratch())
+    except OSError as error:
+        raise StorageError(f"the data root {root} cannot be worked in: {error.strerror or error}") from error
+
+
+def _look(folder: Path) -> None:
+    os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "it is read-only, or somebody else's")
+
+
+def write_test() -> None:
+    """A file without a name is really written: a full volume shows only then."""
+    check()
+    with tempfile.TemporaryFile(dir=settings.VISITOR_DATA_ROOT) as file:
+        file.write(b"studio")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def everybodys(error: OSError) -> bool:
+    """Whether a fault is the data root's, and not that of the one slot where it was met."""
+    try:
+        check()
+    except StorageError:
+        return True
+    return error.errno in EVERYBODYS or isinstance(error, StorageError)
 
 
 def home(name: str) -> Path:
@@ -54,12 +101,12 @@ def has_project(name: str) -> bool:
     try:
         with opened(name, PROJECT):
             return True
-    except OSError:
-        return False
+    except OSError as error:
+        return _missing(error)
 
 
 def has_workspace(name: str) -> bool:
-    """Whether the marker is there, and not empty."""
+    """Whether the marker is there, and not empty. Raises OSError when that cannot be seen."""
     try:
         with opened(name, PROJECT, *WORKSPACE) as folder:
             seen = os.stat(MARKER, dir_fd=folder, follow_symlinks=False)
@@ -67,13 +114,19 @@ def has_workspace(name: str) -> bool:
                 return seen.st_size > 0
         with opened(name, PROJECT, *WORKSPACE, MARKER) as marker:
             return bool(os.listdir(marker))
-    except OSError:
-        return False
+    except OSError as error:
+        return _missing(error)
+
+
+def _missing(error: OSError) -> bool:
+    """The answer no, if that is what the error says."""
+    if error.errno not in MISSING:
+        raise error
+    return False
 
 
 def build(name: str) -> Path:
     """A fresh directory for an account, in the scratch; it is nobody's until it is renamed."""
-    root = Path(settings.VISITOR_DATA_ROOT)
     while True:
         new = aside(name)
         scratch().mkdir(mode=0o700, exist_ok=True)
@@ -81,15 +134,54 @@ def build(name: str) -> Path:
         with suppress(FileNotFoundError):
             new.mkdir()
             break
-    owner = os.stat(root)
+    try:
+        _fill(new)
+    except Exception:
+        with suppress(OSError):
+            delete(new)
+        raise
+    return new
+
+
+def _fill(new: Path) -> None:
     writer = new.joinpath(PROJECT, *WORKSPACE)
     writer.parent.mkdir(parents=True)
-    shutil.copytree(settings.VISITOR_TEMPLATE, writer, symlinks=True, copy_function=shutil.copyfile)
+    _copy(Path(settings.VISITOR_TEMPLATE), writer)
+    owner = os.stat(settings.VISITOR_DATA_ROOT)
     for folder, _, files in os.walk(new):
         own(Path(folder), owner, 0o7777)
         for file in files:
             own(Path(folder, file), owner, 0o666)
-    return new
+
+
+def _copy(template: Path, place: Path) -> None:
+    """What shutil.copytree does, whose one error for all files does not say any longer that the disk is full."""
+    place.mkdir()
+    for entry in sorted(template.iterdir()):
+        if entry.is_dir() and not entry.is_symlink():
+            _copy(entry, place / entry.name)
+        else:
+            shutil.copyfile(entry, place / entry.name, follow_symlinks=False)
+
+
+def untouched(project: Path) -> bool:
+    """Whether nothing was written in a project: it is what the template says, no more and no less."""
+    template, writer = Path(settings.VISITOR_TEMPLATE), project.joinpath(*WORKSPACE)
+    names = _leaves(template)
+    return _leaves(project) == {Path(*WORKSPACE, name) for name in names} and all(
+        _same(template / name, writer / name) for name in names
+    )
+
+
+def _leaves(top: Path) -> set[Path]:
+    """All that is no directory: those count by what is in them."""
+    return {path.relative_to(top) for path in top.rglob("*") if path.is_symlink() or not path.is_dir()}
+
+
+def _same(one: Path, other: Path) -> bool:
+    if one.is_symlink() or other.is_symlink():
+        return one.is_symlink() and other.is_symlink() and os.readlink(one) == os.readlink(other)
+    return filecmp.cmp(one, other, shallow=False)
 
 
 def own(path: Path, like: os.stat_result | None = None, mask: int = 0o7777) -> None:
@@ -104,8 +196,15 @@ def own(path: Path, like: os.stat_result | None = None, mask: int = 0o7777) -> N
 
 def replace(name: str) -> None:
     """Puts a fresh directory in the place of an account's, with all that lies in the old one."""
-    new = build(name)
-    put_away(name)
+    try:
+        new = build(name)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        remove(name)  # to clear is what makes room, and nobody is to see the old one again
+        new = build(name)
+    else:
+        put_away(name)
     os.rename(new, home(name))
     if not has_workspace(name):
         raise OSError(
@@ -116,14 +215,24 @@ def replace(name: str) -> None:
 
 def put_away(name: str) -> None:
     """Takes whatever bears the account's name out of its place; `sweep` deletes it."""
-    with suppress(FileNotFoundError):
-        os.rename(home(name), aside(name))
+    _put_away(home(name), name)
+
+
+def discard(path: Path, name: str) -> None:
+    """Deletes something of a slot's, whose lock is held."""
+    _put_away(path, name)
+    sweep(name)
+
+
+def _put_away(path: Path, name: str) -> None:
+    while os.path.lexists(path):
+        scratch().mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError):  # the scratch: somebody found it empty in between
+            os.rename(path, aside(name))
 
 
 def remove(name: str) -> None:
-    scratch().mkdir(mode=0o700, exist_ok=True)
-    put_away(name)
-    sweep(name)
+    discard(home(name), name)
 
 
 def mend(name: str) -> None:

@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 
-from .limits import ACCOUNT, PREFIX
+from .limits import NEW_ACCOUNT, PREFIX
 
 
 class SignUpForm(forms.Form):
@@ -25,7 +25,7 @@ class SignUpForm(forms.Form):
 
     def clean_username(self) -> str:
         name: str = self.cleaned_data["username"]
-        if not ACCOUNT.fullmatch(name):
+        if not NEW_ACCOUNT.fullmatch(name):
             raise ValidationError("Only small letters, digits, - and _, beginning with a letter or a digit.")
         if name.startswith(PREFIX) or User.objects.filter(username=name).exists():
             raise ValidationError("That name is taken.")

@@ -5,45 +5,76 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
 from . import disk, leases, slots, transfers
 from .leases import Lease
-from .limits import PROJECT, username
+from .limits import ACCOUNT, PROJECT, number_of, username
 from .models import Project
 
 log = logging.getLogger(__name__)
 
 
 class TakenError(Exception):
-    """The name is somebody else's: in the database, or on disk."""
+    """The name is somebody else's, in the database or on disk; or the account has a project already."""
 
 
 class EndedError(Exception):
-    """The lease has ended, so what was the visitor's is no longer."""
+    """The slot has been cleaned, so what was the visitor's is no longer there."""
 
 
 def sign_up(name: str, password: str, lease: Lease | None) -> User:
+    """A new account. What was written is handed over also when the lease has ended, as long as it is there."""
     if lease is None:
         return _new(name, password)
+    return _hand_over(name, lease, lambda: _create(name, password))
+
+
+def take_over(account: User, lease: Lease) -> None:
+    """An account that there was already gets the visitor's project, if it has none."""
+    name = account.username
+    if not ACCOUNT.fullmatch(name) or number_of(name):
+        raise TakenError
+
+    def without_a_project() -> User:
+        if Project.objects.filter(owner=account, slug=PROJECT).exists():
+            raise TakenError
+        return account
+
+    _hand_over(name, lease, without_a_project)
+
+
+def settle(name: str, *, wait: bool) -> None:
+    """What a killed transfer to an account of this name has left. A living one has its slot's lock."""
+    for number in transfers.pending(name):
+        with slots.lock(number, wait=wait) as mine:
+            if mine:
+                transfers.settle(username(number))
+
+
+def _hand_over(name: str, lease: Lease, account_for: Callable[[], User]) -> User:
     with slots.lock(lease.number, wait=True):
-        account = _hand_over(name, password, lease)
+        settle(name, wait=False)
+        account = _move_all(name, lease, account_for)
         log.info("[VisitorPool] %s: its project is now %s's", lease.name, name)
-        slots.finish(lease.number)
+        try:
+            slots.finish(lease.number)
+        except disk.StorageError as error:
+            log.error("[VisitorPool] %s", error)  # the slot is cleaned later; the work has moved
     return account
 
 
-def _hand_over(name: str, password: str, lease: Lease) -> User:
+def _move_all(name: str, lease: Lease, account_for: Callable[[], User]) -> User:
     """Rows and directory move together or not at all: the rename is the last thing before the commit."""
     try:
         with transaction.atomic():
             transfers.settle(lease.name)
-            _settle(name)
-            if not leases.holds(lease, lock=True):
+            if not leases.holds(lease, lock=True, ended=True):
                 raise EndedError
-            account = _create(name, password)
+            account = account_for()
             disk.mend(lease.name)  # a visitor who signs up before the first look has a workspace, too
             Project.objects.filter(pk=lease.project_id).update(owner=account, writer_initialized=True)
             slots.take(lease.number)
@@ -56,18 +87,10 @@ def _hand_over(name: str, password: str, lease: Lease) -> User:
     return account
 
 
-def _settle(name: str) -> None:
-    """What a killed transfer to an account of this name has left. A living one has its slot's lock."""
-    for number in transfers.pending(name):
-        with slots.lock(number, wait=False) as mine:
-            if mine:
-                transfers.settle(username(number))
-
-
 def _new(name: str, password: str) -> User:
     """Nobody's project to take over: an account with a workspace of its own."""
+    settle(name, wait=False)
     with transaction.atomic():
-        _settle(name)
         account = _create(name, password)
         project = Project.objects.create(owner=account, slug=PROJECT, name=PROJECT)
         if os.path.lexists(disk.home(name)):

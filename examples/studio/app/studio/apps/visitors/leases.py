@@ -12,6 +12,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.base import SessionBase
 from django.db import connection
+from django.db.models import Q
 from django.utils import timezone
 
 from .limits import HELD_BACK, PREFIX, PROJECT, number_of, username
@@ -130,6 +131,18 @@ def _whole(row: tuple[int] | None) -> tuple[int, int, int] | None:
 
 def held(session: SessionBase) -> Lease | None:
     """The session's lease, if it holds one at this very moment: looked up anew for every use."""
+    lease = _named(session)
+    return lease if lease and holds(lease) else None
+
+
+def claimed(session: SessionBase) -> Lease | None:
+    """The same, or one that has ended: until the slot is cleaned, what was written is there, and its writer's."""
+    lease = _named(session)
+    return lease if lease and holds(lease, ended=True) else None
+
+
+def _named(session: SessionBase) -> Lease | None:
+    """The lease that a session speaks of, which is no proof of anything."""
     token, user_id, project_id = (session.get(key) for key in (TOKEN_KEY, USER_KEY, PROJECT_KEY))
     if not (isinstance(token, str) and isinstance(user_id, int) and isinstance(project_id, int)):
         return None
@@ -139,18 +152,21 @@ def held(session: SessionBase) -> Lease | None:
         return None
     if is_somebodys(project.owner):
         return None
-    lease = Lease(number, user_id, project_id, session.session_key, token)
-    return lease if holds(lease) else None
+    return Lease(number, user_id, project_id, session.session_key, token)
 
 
-def holds(lease: Lease, *, lock: bool = False) -> bool:
-    """Whether the row agrees: this slot, this session, this token, not expired. With `lock` it stays so, until the
-    transaction ends."""
+def holds(lease: Lease, *, lock: bool = False, ended: bool = False) -> bool:
+    """Whether the row agrees: this slot, this session, this token, not expired (or be it `ended`). With `lock` it stays
+    so, until the transaction ends."""
     rows = VisitorAllocation.objects.select_for_update() if lock else VisitorAllocation.objects
-    row = rows.filter(
-        visitor_number=lease.number, session_key=lease.session_key, is_active=True, expires_at__gte=timezone.now()
-    ).first()
+    alive = Q() if ended else Q(expires_at__gte=timezone.now())
+    row = rows.filter(alive, visitor_number=lease.number, session_key=lease.session_key, is_active=True).first()
     return hmac.compare_digest(digest(lease.token), row.allocation_token if row else no_token())
+
+
+def bears(lease: Lease) -> Q:
+    """Rows that still bear this lease."""
+    return Q(is_active=True, session_key=lease.session_key, allocation_token=digest(lease.token))
 
 
 def is_somebodys(account: User) -> bool:

@@ -18,13 +18,19 @@ QUARANTINED = "shipshape:quarantined"
 HELD_BACK = (RESETTING, QUARANTINED)
 FAR = datetime(9999, 12, 31, tzinfo=UTC)
 
-# Key of the advisory locks on PostgreSQL ("SHIP"); the second key is the slot's number, 0 for the whole pool.
+# Key of the advisory locks on PostgreSQL ("SHIP"); the second key is the slot's number, 0 for the whole pool, and -1
+# for whoever removes what has ended.
 LOCK = 1397246288
+UPKEEP = -1
 
-# What may become a directory below the data root: no dots, no separators.
-ACCOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,29}")
+# What may become a directory below the data root: any user's name of Django's that does not begin with a dot.
+ACCOUNT = re.compile(r"[\w@+-][\w.@+-]{0,149}")
+# What a new account may be called.
+NEW_ACCOUNT = re.compile(r"[a-z0-9][a-z0-9_-]{0,29}")
 SECTION = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 SECTION_CHARACTERS = 200_000
+# A page of five full sections, as a browser sends it: four bytes a character at most, and three for each byte ("%F0").
+FORM_BYTES = 5 * SECTION_CHARACTERS * 4 * 3 + 10_000
 
 # A visit waits this long for a slot that is just being cleaned or lent, before it is told that there is none.
 PATIENCE_SECONDS = 5.0

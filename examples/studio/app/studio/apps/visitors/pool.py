@@ -4,21 +4,27 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from . import disk, leases, slots, status, transfers
-from .limits import FAR, PROJECT, RESETTING, username
+from .limits import FAR, HELD_BACK, PROJECT, RESETTING, UPKEEP, username
 from .models import Project, VisitorAllocation
 from .status import Slot
 
 log = logging.getLogger(__name__)
+
+LENT = Q(is_active=True) & ~Q(session_key__in=HELD_BACK)
 
 
 def provide(size: int | None = None) -> list[str]:
@@ -26,23 +32,53 @@ def provide(size: int | None = None) -> list[str]:
 
     Without a size it never shrinks: a restart must not undo what an operator has just grown.
     """
+    disk.check()
     with slots.lock(0, wait=True):
         disk.sweep_old()
+        unsettled = _settle_all()
         seen = status.look()
         wanted = size or max(settings.VISITOR_POOL_SIZE, seen.size)
         made = [number for number in range(1, wanted + 1) if number not in seen.slots]
         _enter(made)
         for number in made:
-            _make(number)
+            _make(number, settled=number not in unsettled)
         for slot in sorted(seen.slots.values(), key=lambda slot: slot.number):
-            _repair(slot) if slot.number <= wanted else _withdraw(slot)
+            _bring_into_order(slot, wanted)
         return status.look().findings(wanted)
 
 
-def renew_expired() -> int:
-    """Clean every slot whose lease has expired, and count those that can be lent again."""
-    numbers = VisitorAllocation.objects.filter(slots.expired()).order_by("visitor_number")
-    return sum(slots.renew(n, slots.expired()) for n in list(numbers.values_list("visitor_number", flat=True)))
+def renew_expired(between: Callable[[], None] = lambda: None) -> int:
+    """Clean every slot whose lease has ended, or is no session's; count those that can be lent again. `between` is
+    called after each."""
+    cleaned = 0
+    for row in list(VisitorAllocation.objects.filter(LENT).order_by("visitor_number")):
+        if row.state == "expired":
+            cleaned += slots.renew(row.visitor_number, slots.expired(), wait=False)
+        elif not Session.objects.filter(session_key=row.session_key).exists():
+            cleaned += slots.renew(row.visitor_number, _of_session(row), wait=False)
+        between()
+    return cleaned
+
+
+def keep_up(between: Callable[[], None]) -> None:
+    """What is to be done now and then: work and sessions whose time is over go. One process at a time is enough."""
+    with slots.lock(UPKEEP, wait=False) as mine:
+        if mine:
+            SessionStore.clear_expired()
+            cleaned = renew_expired(between)
+            log.log(logging.INFO if cleaned else logging.DEBUG, "[VisitorPool] cleaned after their end: %d", cleaned)
+
+
+def _settle_all() -> set[int]:
+    """Every transfer that was killed is finished or undone; the slots where that cannot be done."""
+    unsettled = set()
+    for number in transfers.pending():
+        try:
+            slots.settle(number)
+        except OSError as error:
+            log.error("[VisitorPool] %s: what was taken out of it cannot be put back: %s", username(number), error)
+            unsettled.add(number)
+    return unsettled
 
 
 @transaction.atomic
@@ -65,20 +101,35 @@ def _row(number: int, now: datetime) -> VisitorAllocation:
     )
 
 
-def _make(number: int) -> None:
+def _make(number: int, *, settled: bool) -> None:
     """A slot that cannot be made leaves nothing behind; the others are made all the same."""
-    if not slots.renew(number, slots.PUT_ASIDE):
+    try:
+        made = slots.renew(number, slots.PUT_ASIDE, settled=settled)
+    except disk.StorageError as error:
+        log.error("[VisitorPool] %s", error)
+        made = False
+    if not made:
         with slots.lock(number, wait=True):
-            _remove(number)
+            _remove(number, slots.PUT_ASIDE)
 
 
-def _remove(number: int) -> None:
+def _remove(number: int, only: Q | None) -> None:
+    """Remove a slot whose row is (still) in one of the states `only`; None: it has no row."""
     try:
         with transaction.atomic():
-            slots.delete_rows(number)
-            disk.remove(username(number))
+            if only is None or slots.take(number, only):
+                transfers.settle(username(number))
+                slots.delete_rows(number)
+                disk.remove(username(number))
     except (OSError, slots.SlotError) as error:
         log.error("[VisitorPool] %s cannot be removed: %s", username(number), error)
+
+
+def _bring_into_order(slot: Slot, wanted: int) -> None:
+    try:
+        _repair(slot) if slot.number <= wanted else _withdraw(slot)
+    except disk.StorageError as error:
+        log.error("[VisitorPool] %s", error)
 
 
 def _withdraw(slot: Slot) -> None:
@@ -87,18 +138,23 @@ def _withdraw(slot: Slot) -> None:
         return
     if slot.account is not None:
         User.objects.filter(pk=slot.account.pk).update(is_active=False)
-    if slot.state == "leased":
+    if slot.state == "leased" and not slot.orphan:
         return
     with slots.lock(slot.number, wait=True):
-        if slot.row is None or slots.take(slot.number, _not_leased(slot)):
-            _remove(slot.number)
+        _remove(slot.number, _not_leased(slot) if slot.row else None)
 
 
 def _not_leased(slot: Slot) -> Q:
     """Everything but a lease that somebody has taken since we looked."""
     if slot.state == "missing" and slot.row is not None and slot.row.is_active:
         return slots.ANY  # nobody's: it has no account
+    if slot.row is not None and slot.orphan:
+        return _of_session(slot.row)
     return slots.FREE | slots.PUT_ASIDE | slots.expired()
+
+
+def _of_session(row: VisitorAllocation) -> Q:
+    return Q(is_active=True, session_key=row.session_key)
 
 
 def _repair(slot: Slot) -> None:
@@ -115,6 +171,8 @@ def _repair(slot: Slot) -> None:
         slots.renew(slot.number, slots.PUT_ASIDE)
     elif slot.account is None or slot.project is None:
         _end_phantom(slot)
+    elif slot.orphan:
+        slots.renew(slot.number, _of_session(slot.row))
     elif slot.row.is_active:
         _mend(slot)
     elif slot.lacks():
@@ -134,10 +192,9 @@ def _end_phantom(slot: Slot) -> None:
 def _mend(slot: Slot) -> None:
     """Of a slot that somebody has, only what is missing is made."""
     try:
-        with slots.lock(slot.number, wait=True):
-            transfers.settle(slot.name)
-            disk.mend(slot.name)
+        slots.mend(slot.number)
     except OSError as error:
         log.error("[VisitorPool] %s: its workspace cannot be made: %s", slot.name, error)
-    workspace = disk.has_workspace(slot.name)
-    Project.objects.filter(owner__username=slot.name, slug=PROJECT).update(writer_initialized=workspace)
+        with suppress(OSError):  # that it cannot be seen does not mean that it is not there
+            workspace = disk.has_workspace(slot.name)
+            Project.objects.filter(owner__username=slot.name, slug=PROJECT).update(writer_initialized=workspace)

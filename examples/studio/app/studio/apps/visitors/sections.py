@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from . import disk
@@ -37,20 +37,30 @@ def read(folder: int, name: str) -> str:
         return file.read()
 
 
-def write(folder: int, name: str, text: str) -> None:
-    """A reader finds the old text or the new one, whole."""
-    file, new = _file(name), f".new-{secrets.token_hex(4)}"
+def write(folder: int, texts: Mapping[str, str], saved: list[str]) -> None:
+    """A reader finds the old text or the new one, whole; and a full disk leaves all of the old ones, because every new
+    file is written before the first takes its place. `saved` gets the names of those that did."""
+    new: dict[str, str] = {}
     try:
-        mode = os.stat(file, dir_fd=folder, follow_symlinks=False).st_mode & 0o777
-        with open(os.open(new, CREATE, mode, dir_fd=folder), "w", encoding="utf-8", newline="\n") as target:
-            target.write(text)
-            target.flush()
-            os.fsync(target.fileno())
-        os.rename(new, file, src_dir_fd=folder, dst_dir_fd=folder)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(new, dir_fd=folder)
-        raise
+        for name, text in texts.items():
+            new[name] = f".new-{secrets.token_hex(4)}"
+            _write_beside(folder, _file(name), new[name], text)
+        for name in texts:
+            os.rename(new[name], _file(name), src_dir_fd=folder, dst_dir_fd=folder)
+            del new[name]
+            saved.append(name)
+    finally:
+        for left in new.values():
+            with suppress(OSError):
+                os.unlink(left, dir_fd=folder)
+
+
+def _write_beside(folder: int, file: str, new: str, text: str) -> None:
+    mode = os.stat(file, dir_fd=folder, follow_symlinks=False).st_mode & 0o777
+    with open(os.open(new, CREATE, mode, dir_fd=folder), "w", encoding="utf-8", newline="\n") as target:
+        target.write(text)
+        target.flush()
+        os.fsync(target.fileno())
 
 
 def _file(name: str) -> str:

@@ -30,7 +30,11 @@ class SlotError(Exception):
 
 @contextmanager
 def lock(number: int, *, wait: bool, shared: bool = False) -> Iterator[bool]:
-    """The slot's lock, or False when somebody else has it and there is no wish to wait."""
+    """The slot's lock, or False when somebody else has it and there is no wish to wait.
+
+    It is the connection's and not a transaction's, so it is taken outside of one: inside one that fails, it could not
+    be given back.
+    """
     if connection.vendor != "postgresql":
         yield True  # SQLite lets one writer in at a time, and the transaction that cleans is one
         return
@@ -46,10 +50,10 @@ def lock(number: int, *, wait: bool, shared: bool = False) -> Iterator[bool]:
                 cursor.execute(f"SELECT pg_advisory_unlock{kind}(%s, %s)", which)
 
 
-def finish_dead(number: int) -> bool:
+def finish_dead(number: int, *, blame: bool = True) -> bool:
     """Finish what a dead cleaner has left. A module at work on the pool has lock 0, and may be at any slot."""
     with lock(0, wait=False, shared=True) as nobody:
-        return nobody and renew(number, UNFINISHED, wait=False)
+        return nobody and renew(number, UNFINISHED, wait=False, blame=blame)
 
 
 def expired() -> Q:
@@ -62,13 +66,14 @@ PUT_ASIDE = Q(is_active=True, session_key__in=HELD_BACK)
 UNFINISHED = Q(is_active=True, session_key=RESETTING)
 
 
-def renew(number: int, only: Q = ANY, *, wait: bool = True) -> bool:
+def renew(number: int, only: Q = ANY, *, wait: bool = True, blame: bool = True, settled: bool = False) -> bool:
     """Put the slot aside if it is in one of the states `only`, clean it, and offer it. True when it is offered.
 
     A slot that cannot be cleaned is quarantined; one that is to go away (a pool that shrank) goes.
     """
+    disk.check()  # before the first row changes: what cannot be cleaned now must not be put aside either
     with lock(number, wait=wait) as mine:
-        return mine and take(number, only) and finish(number)
+        return mine and take(number, only) and finish(number, blame=blame, settled=settled)
 
 
 def take(number: int, only: Q = ANY) -> bool:
@@ -77,12 +82,19 @@ def take(number: int, only: Q = ANY) -> bool:
     return bool(row.update(is_active=True, session_key=RESETTING, allocation_token=leases.no_token(), expires_at=FAR))
 
 
-def finish(number: int) -> bool:
-    """Clean a slot that is put aside; its lock is held."""
+def finish(number: int, *, blame: bool = True, settled: bool = False) -> bool:
+    """Clean a slot that is put aside; its lock is held. `settled`: it is known that no transfer is to be settled first.
+
+    A slot that cannot be cleaned is quarantined. But when the data root is in trouble, or (without `blame`) is likely
+    to be, StorageError is raised, and the slot stays put aside for whoever comes when that is over.
+    """
     name = username(number)
     try:
         with transaction.atomic():
-            transfers.settle(name)
+            if not VisitorAllocation.objects.select_for_update().filter(UNFINISHED, visitor_number=number).exists():
+                return False  # on SQLite somebody may have been faster, and the slot is lent again
+            if not settled:
+                transfers.settle(name)
             account = own_account(number)
             if account is not None and not account.is_active:
                 disk.remove(name)
@@ -90,18 +102,37 @@ def finish(number: int) -> bool:
                 return False
             make_rows(number)
             disk.replace(name)
-            Project.objects.filter(owner__username=name, slug=PROJECT).update(writer_initialized=True)
+            # Name and description were the former visitor's, too.
+            fresh = {"name": PROJECT, "description": "", "writer_initialized": True}
+            Project.objects.filter(owner__username=name, slug=PROJECT).update(**fresh)
             leases.free(number)
     except (OSError, SlotError) as error:
+        if isinstance(error, OSError) and (not blame or disk.everybodys(error)):
+            raise disk.StorageError(f"{name} cannot be cleaned: {error}") from error
         log.error("[VisitorPool] %s cannot be cleaned and is quarantined: %s", name, error)
-        quarantine(number)
+        quarantine(number, UNFINISHED)
         return False
     return True
 
 
-def quarantine(number: int) -> None:
+def settle(number: int) -> None:
+    """What a killed transfer has taken out of a slot comes back, or is the account's."""
+    with lock(number, wait=True):
+        transfers.settle(username(number))
+
+
+def mend(number: int) -> None:
+    """Make what is missing of a slot that somebody has. What a killed transfer has taken is not: it comes back."""
+    name = username(number)
+    with lock(number, wait=True), transaction.atomic():
+        transfers.settle(name)
+        disk.mend(name)
+        Project.objects.filter(owner__username=name, slug=PROJECT).update(writer_initialized=True)
+
+
+def quarantine(number: int, only: Q = ANY) -> None:
     """Nobody is offered the slot until a repair has cleaned it."""
-    VisitorAllocation.objects.filter(visitor_number=number).update(
+    VisitorAllocation.objects.filter(only, visitor_number=number).update(
         is_active=True, session_key=QUARANTINED, allocation_token=leases.no_token(), expires_at=FAR
     )
 

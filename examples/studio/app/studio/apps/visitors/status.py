@@ -9,8 +9,9 @@ from pathlib import Path
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 
-from . import disk, leases
+from . import disk, leases, transfers
 from .limits import CROWDED, PREFIX, PROJECT, number_of, username
 from .models import Project, VisitorAllocation
 
@@ -25,6 +26,8 @@ class Slot:
     row: VisitorAllocation | None = None
     directory: bool = False
     workspace: bool = False
+    unreadable: str = ""  # why its directory cannot be looked at
+    orphan: bool = False  # leased, and no session can own it
 
     @property
     def name(self) -> str:
@@ -63,6 +66,10 @@ class Slot:
 
     def findings(self) -> list[str]:
         found = [f"{self.name}: its {what} is missing" for what in self.lacks()]
+        if self.unreadable:
+            found.append(f"{self.name}: its directory cannot be read: {self.unreadable}")
+        if self.orphan:
+            found.append(f"{self.name}: its lease is no session's, and blocks it")
         if self.foreign:
             found.append(f"{self.name}: the account is somebody's, and no slot's")
         if self.draining and self.row is not None and self.row.state != "leased":
@@ -79,6 +86,7 @@ class Slot:
 @dataclass
 class Pool:
     slots: dict[int, Slot] = field(default_factory=dict)
+    transfers: dict[int, list[str]] = field(default_factory=dict)  # that were begun and have not ended: to whom
 
     def at(self, number: int) -> Slot:
         return self.slots.setdefault(number, Slot(number))
@@ -92,12 +100,17 @@ class Pool:
         return max((n for n, slot in self.slots.items() if slot.row and slot.account and not slot.draining), default=0)
 
     def findings(self, size: int | None = None) -> list[str]:
-        """What is wrong, in words; `size` is how many slots there should be, if not as many as there are."""
-        wanted = self.size if size is None else size
-        if not self.slots and not wanted:
+        """What is wrong, in words; `size` is how many slots there should be, or else what `provide` makes."""
+        if not self.slots and size is None:
             return ["the pool has no slot: run manage.py create_visitor_pool"]
+        wanted = size or max(settings.VISITOR_POOL_SIZE, self.size)
         absent = [f"{username(n)}: nothing of it is there" for n in range(1, wanted + 1) if n not in self.slots]
-        return [*absent, *(found for n in sorted(self.slots) for found in self.slots[n].findings())]
+        begun = [
+            f"{username(n)}: the transfer of its project to {account} was begun and has not ended"
+            for n in sorted(self.transfers)
+            for account in self.transfers[n]
+        ]
+        return [*absent, *begun, *(found for n in sorted(self.slots) for found in self.slots[n].findings())]
 
     @property
     def usable(self) -> bool:
@@ -117,7 +130,9 @@ class Pool:
 
 
 def look() -> Pool:
-    pool = Pool()
+    """All that is there now. Raises StorageError when the data root itself cannot be looked at."""
+    disk.check()
+    pool = Pool(transfers=transfers.pending())
     for account in User.objects.filter(username__startswith=PREFIX):
         number = number_of(account.username)
         if number is not None:
@@ -130,10 +145,25 @@ def look() -> Pool:
         pool.at(row.visitor_number).row = row
     for number in _directories(Path(settings.VISITOR_DATA_ROOT)):
         pool.at(number)
+    _find_orphans([slot for slot in pool.slots.values() if slot.state == "leased"])
     for slot in pool.slots.values():
+        _look_at_disk(slot)
+    return pool
+
+
+def _find_orphans(leased: list[Slot]) -> None:
+    keys = {slot.number: slot.row.session_key for slot in leased if slot.row}
+    known = set(Session.objects.filter(session_key__in=keys.values()).values_list("session_key", flat=True))
+    for slot in leased:
+        slot.orphan = keys.get(slot.number) not in known
+
+
+def _look_at_disk(slot: Slot) -> None:
+    try:
         slot.directory = disk.has_project(slot.name)
         slot.workspace = slot.directory and disk.has_workspace(slot.name)
-    return pool
+    except OSError as error:
+        slot.unreadable = error.strerror or str(error)
 
 
 def _directories(root: Path) -> list[int]:

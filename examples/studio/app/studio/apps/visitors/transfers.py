@@ -9,16 +9,20 @@ account's, and undoes the rename if it is not.
 from __future__ import annotations
 
 import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
 from django.conf import settings
+from django.db import transaction
 
 from . import disk
 from .limits import ACCOUNT, PROJECT, number_of
 from .models import Project
 
 MARK = ".from-"
+# What no mark can be in: nothing, a file, or a directory of somebody else's.
+NO_DIRECTORY = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 class OccupiedError(Exception):
@@ -39,27 +43,58 @@ def move(slot: str, account: str) -> None:
 
 
 def settle(slot: str) -> None:
-    """Finish or undo what a killed transfer of this slot has left; the slot's lock is held."""
-    for mark in sorted(Path(settings.VISITOR_DATA_ROOT).glob(f"*/{MARK}{slot}")):
-        _settle(mark, slot)
+    """Finish or undo what a killed transfer of this slot has left; the slot's lock is held. Afterwards there is no mark
+    of it, or OSError says why: as long as there is one, the visitor's work may be elsewhere."""
+    for mark in [place / f"{MARK}{slot}" for place in _accounts()]:
+        if _is_there(mark):
+            _settle(mark, slot)
 
 
-def pending(account: str = "*") -> set[int]:
-    """The slots that a transfer (to `account`) was under way from, when it was killed or at this very moment."""
-    marks = Path(settings.VISITOR_DATA_ROOT).glob(f"{account}/{MARK}*")
-    return {number for mark in marks if (number := number_of(mark.name.removeprefix(MARK)))}
+def pending(account: str = "") -> dict[int, list[str]]:
+    """The slots that a transfer (to `account`) was under way from, when it was killed or at this very moment; and to
+    which accounts."""
+    found: dict[int, list[str]] = {}
+    for place in [disk.home(account)] if account else _accounts():
+        with suppress(*NO_DIRECTORY):
+            for name in os.listdir(place):
+                number = number_of(name.removeprefix(MARK)) if name.startswith(MARK) else None
+                if number is not None:
+                    found.setdefault(number, []).append(place.name)
+    return found
 
 
+def _accounts() -> list[Path]:
+    """What lies below the data root and is no slot's. Nothing is looked for behind a symlink."""
+    names = (name for name in os.listdir(settings.VISITOR_DATA_ROOT) if ACCOUNT.fullmatch(name) and not number_of(name))
+    return [place for name in sorted(names) if not (place := disk.home(name)).is_symlink()]
+
+
+def _is_there(mark: Path) -> bool:
+    with suppress(*NO_DIRECTORY):
+        mark.lstat()
+        return True
+    return False
+
+
+@transaction.atomic  # on SQLite this waits for a living transfer: nobody else writes until it has ended
 def _settle(mark: Path, slot: str) -> None:
     place = mark.parent
-    if not ACCOUNT.fullmatch(place.name) or place.is_symlink() or number_of(slot) is None:
-        return
     if not Project.objects.filter(owner__username=place.name, slug=PROJECT).exists():
-        if os.path.lexists(place / PROJECT) and not os.path.lexists(disk.home(slot) / PROJECT):
-            disk.home(slot).mkdir(exist_ok=True)
-            os.rename(place / PROJECT, disk.home(slot) / PROJECT)
-        if os.path.lexists(place / PROJECT):
-            return  # both are there: nothing is thrown away, and the mark says whose it was
+        _undo(place, disk.home(slot))
     mark.unlink(missing_ok=True)
     with suppress(OSError):
         place.rmdir()  # only if it is empty
+
+
+def _undo(place: Path, home: Path) -> None:
+    """The work goes back to the slot. Each step is one rename, so it is whole somewhere, wherever this is killed."""
+    if not os.path.lexists(place / PROJECT):
+        return
+    if os.path.lexists(home / PROJECT):
+        # Somebody has made a project anew in the slot, where it seemed to be missing.
+        if disk.untouched(home / PROJECT):
+            disk.discard(home / PROJECT, home.name)
+        else:
+            os.rename(home / PROJECT, place / PROJECT / f"recovered-{secrets.token_hex(4)}")
+    home.mkdir(exist_ok=True)
+    os.rename(place / PROJECT, home / PROJECT)

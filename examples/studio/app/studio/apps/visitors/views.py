@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth import login
 from django.contrib.auth.models import User
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_POST
 
-from . import disk, handover, leases, sections, visits
-from .forms import SignUpForm
+from . import disk, handover, leases, sections, slots, visits
 from .leases import Lease
 from .limits import ACCOUNT, PROJECT, SECTION, SECTION_CHARACTERS, number_of
 from .models import Project
@@ -37,41 +35,63 @@ class Place:
     def holds(self) -> bool:
         return self.lease is None or leases.holds(self.lease)
 
+    def has_workspace(self) -> bool:
+        """What a killed sign-up has taken out of a slot comes back before anybody says that it is not there."""
+        try:
+            if not disk.has_workspace(self.owner) and self.lease:
+                slots.settle(self.lease.number)
+            return disk.has_workspace(self.owner)
+        except OSError as error:
+            raise disk.StorageError(f"{self.owner}: its workspace cannot be looked at: {error}") from error
+
 
 def place_of(request: HttpRequest) -> Place | None:
     """Where the request may read and write, or None: looked up anew each time."""
     if isinstance(request.user, User):
-        name = request.user.username
-        if not ACCOUNT.fullmatch(name) or number_of(name):
-            return None
-        project, _ = Project.objects.get_or_create(owner=request.user, slug=PROJECT, defaults={"name": PROJECT})
-        return Place(name, project.pk, None)
+        return _place_of_account(request.user)
     lease = leases.held(request.session)
     return Place(lease.name, lease.project_id, lease) if lease else None
+
+
+def _place_of_account(account: User) -> Place | None:
+    name = account.username
+    if not ACCOUNT.fullmatch(name) or number_of(name):
+        return None
+    project = Project.objects.filter(owner=account, slug=PROJECT).first()
+    if project is None:
+        # A project of the account's says of a killed transfer that it was committed, so that is settled before.
+        handover.settle(name, wait=True)
+        project, _ = Project.objects.get_or_create(owner=account, slug=PROJECT, defaults={"name": PROJECT})
+    return Place(name, project.pk, None)
 
 
 @require_GET
 @never_cache
 def writer(request: HttpRequest) -> HttpResponse:
-    if request.user.is_anonymous:
-        before = request.session.get(leases.TOKEN_KEY)
-        try:
-            lease = visits.lease_for(request.session)
-        except visits.ExhaustedError as reason:
-            log.warning("[VisitorPool] High Traffic: %s", reason)
-            page = render(request, "visitors/busy.html", status=503)
-            page.headers["Retry-After"] = str(reason.retry_after)
-            return page
-        if before not in (None, lease.token):
-            messages.info(request, "Your earlier visit has ended. This is a fresh workspace.")
-    place = place_of(request)
-    if place is None:
-        return _ended(request)
-    return _page(request, place)
+    if request.user.is_authenticated:
+        place = place_of(request)
+        return _page(request, place) if place else _ended(request)
+    before = request.session.get(leases.TOKEN_KEY)
+    try:
+        lease = visits.lease_for(request.session)
+    except visits.ExhaustedError as reason:
+        log.warning("[VisitorPool] High Traffic: %s", reason)
+        page = render(request, "visitors/busy.html", {"cause": reason.cause}, status=503)
+        page.headers["Retry-After"] = str(reason.retry_after)
+        return page
+    if before not in (None, lease.token):
+        messages.info(request, "Your earlier visit has ended. This is a fresh workspace.")
+    try:
+        return _page(request, Place(lease.name, lease.project_id, lease))
+    except Exception:
+        if before != lease.token:
+            # The browser may never learn of this session, and would be lent one slot after another.
+            visits.give_back(lease)
+        raise
 
 
 def _page(request: HttpRequest, place: Place) -> HttpResponse:
-    context: dict[str, Any] = {"place": place, "workspace": disk.has_workspace(place.owner), "sections": []}
+    context: dict[str, Any] = {"place": place, "workspace": place.has_workspace(), "sections": []}
     try:
         with sections.opened(place.owner) as folder:
             if not place.holds():
@@ -99,6 +119,18 @@ def save(request: HttpRequest) -> HttpResponse:
     }
     if any(not SECTION.fullmatch(name) or len(text) > SECTION_CHARACTERS for name, text in texts.items()):
         return HttpResponseBadRequest("That is no section's name, or its text is too long. Nothing was saved.")
+    saved: list[str] = []
+    try:
+        return _save(request, texts, saved)
+    except (OSError, DatabaseError):
+        log.exception("[Writer] %d of %d sections could not be saved", len(texts) - len(saved), len(texts))
+        unsaved = {name: text for name, text in texts.items() if name not in saved}
+        page = render(request, "visitors/unsaved.html", {"texts": unsaved, "saved": saved}, status=503)
+        page.headers["Retry-After"] = "60"
+        return page
+
+
+def _save(request: HttpRequest, texts: dict[str, str], saved: list[str]) -> HttpResponse:
     place = place_of(request)
     if place is None:
         return _ended(request, texts)
@@ -108,10 +140,11 @@ def save(request: HttpRequest) -> HttpResponse:
                 return _ended(request, texts)
             if not set(texts) <= set(sections.names(folder)):
                 return HttpResponseBadRequest("There is no such section. Nothing was saved.")
-            for name, text in texts.items():
-                sections.write(folder, name, text)
+            sections.write(folder, texts, saved)
     except FileNotFoundError:
-        return _ended(request, texts)
+        if not place.holds():
+            return _ended(request, texts)  # the slot was cleaned meanwhile
+        raise
     log.info("[%s] [Writer] Saving %d sections for manuscript", place.owner, len(texts))
     messages.success(request, "Saved.")
     return redirect("visitors:writer")
@@ -124,37 +157,22 @@ def create_workspace(request: HttpRequest) -> HttpResponse:
     if place is None:
         return _ended(request)
     try:
-        disk.mend(place.owner)
+        if not _mend(place):
+            return _ended(request)
     except OSError:
         log.exception("%s: no workspace can be made", place.owner)
         messages.error(request, "The workspace cannot be made just now.")
-    Project.objects.filter(pk=place.project_id).update(writer_initialized=disk.has_workspace(place.owner))
     return redirect("visitors:writer")
 
 
-@sensitive_post_parameters()
-@require_http_methods(["GET", "POST"])
-@never_cache
-def sign_up(request: HttpRequest) -> HttpResponse:
-    if request.user.is_authenticated:
-        return redirect("visitors:writer")
-    lease = leases.held(request.session)
-    form = SignUpForm(request.POST or None)
-    if request.method == "GET" or not form.is_valid():
-        return _sign_up_page(request, form, lease)
-    try:
-        account = handover.sign_up(form.cleaned_data["username"], form.cleaned_data["password"], lease)
-    except handover.TakenError:
-        form.add_error("username", "That name is taken.")
-        return _sign_up_page(request, form, lease)
-    except handover.EndedError:
-        return _ended(request)
-    leases.forget(request.session)
-    login(request, account)
-    messages.success(request, f"Welcome, {account.username}. What you have written is yours.")
-    return redirect("visitors:writer")
-
-
-def _sign_up_page(request: HttpRequest, form: SignUpForm, lease: Lease | None) -> HttpResponse:
-    status = 422 if form.errors else 200
-    return render(request, "visitors/signup.html", {"form": form, "lease": lease}, status=status)
+def _mend(place: Place) -> bool:
+    """False when the lease has ended meanwhile: then nothing is made in the slot."""
+    if place.lease is None:
+        disk.mend(place.owner)
+        Project.objects.filter(pk=place.project_id).update(writer_initialized=True)
+        return True
+    with slots.lock(place.lease.number, wait=True):
+        if not place.holds():
+            return False
+        slots.mend(place.lease.number)
+    return True

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connection
 
@@ -20,6 +21,7 @@ from studio.apps.tasks import queue
 from studio.apps.tasks.handlers import HANDLERS, UnusableError
 from studio.apps.tasks.limits import POLL_SECONDS
 from studio.apps.tasks.models import Task
+from studio.apps.visitors import pool
 
 log = logging.getLogger("studio.worker")
 
@@ -37,7 +39,7 @@ class Command(BaseCommand):
         self.name = name
         self.beat_file = Path(os.environ.get("STUDIO_HEARTBEAT", "/tmp/worker-heartbeat"))
         self.stopping = threading.Event()
-        self.beaten = float("-inf")
+        self.beaten = self.kept_up = float("-inf")
 
     def handle(self, *_args: Any, **_options: Any) -> None:
         self.prepare(socket.gethostname())
@@ -51,6 +53,7 @@ class Command(BaseCommand):
                 if task is not None:
                     self.work(task)
                     continue
+                self.keep_up()
             except DatabaseError as error:
                 # Not fatal: the database may be restarting. The heartbeat grows old meanwhile, and health says so.
                 log.warning("database: %s", error)
@@ -68,6 +71,24 @@ class Command(BaseCommand):
         queue.beat(self.name)
         self.beat_file.touch()
         self.beaten = time.monotonic()
+
+    def keep_up(self) -> None:
+        """Visitors' work whose time is over goes by itself, also while nobody visits."""
+        if time.monotonic() - self.kept_up < settings.VISITOR_UPKEEP.total_seconds():
+            return
+        self.kept_up = time.monotonic()
+
+        def between() -> None:
+            if self.stopping.is_set():
+                raise StoppingError
+            self.beat()
+
+        try:
+            pool.keep_up(between)
+        except StoppingError:
+            log.info("upkeep left unfinished, this worker is stopping")
+        except OSError as error:
+            log.error("upkeep: %s", error)
 
     def work(self, task: Task) -> None:
         def tick() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from studio.apps.visitors import pool, status
+from studio.apps.visitors.management.base import PoolCommand, not_whole
 
 
-class Command(BaseCommand):
+class Command(PoolCommand):
     help = "Look at the rows, directories and workspaces of the visitor pool."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -28,4 +29,4 @@ class Command(BaseCommand):
         if seen.crowded:
             self.stdout.write("warning: more than 80 % of the slots are lent; create_visitor_pool --size N makes more")
         if wrong:
-            raise CommandError("The visitor pool is not whole:\n  " + "\n  ".join(wrong))
+            raise CommandError(not_whole(wrong))

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from studio.apps.visitors import pool, status
 from studio.apps.visitors.management.arguments import at_least_one
+from studio.apps.visitors.management.base import PoolCommand, not_whole
 
 
-class Command(BaseCommand):
+class Command(PoolCommand):
     help = "Make every slot of the visitor pool that is missing, and repair the others. Safe to run at every start."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -30,7 +31,7 @@ class Command(BaseCommand):
             self.stdout.write("Initializing visitor pool...")
             wrong = pool.provide(options["size"])
         if wrong:
-            said = "The visitor pool is not whole:\n  " + "\n  ".join(wrong)
+            said = not_whole(wrong)
             if not (options["at_start"] and status.look().usable):
                 raise CommandError(said)
             self.stderr.write(said)

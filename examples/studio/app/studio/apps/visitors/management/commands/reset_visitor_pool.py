@@ -6,15 +6,16 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from studio.apps.visitors import pool, slots, status
 from studio.apps.visitors.limits import username
 from studio.apps.visitors.management.arguments import at_least_one
+from studio.apps.visitors.management.base import PoolCommand, not_whole
 from studio.apps.visitors.models import VisitorAllocation
 
 
-class Command(BaseCommand):
+class Command(PoolCommand):
     help = "Clear the workspaces of all visitors, of one, or of those whose lease has expired."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -46,4 +47,4 @@ class Command(BaseCommand):
 
     def whole(self, wrong: list[str]) -> None:
         if wrong:
-            raise CommandError("The visitor pool is not whole:\n  " + "\n  ".join(wrong))
+            raise CommandError(not_whole(wrong))

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the pool's commands have in common: how they fail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from studio.apps.visitors.disk import StorageError
+
+
+class PoolCommand(BaseCommand):
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            return super().execute(*args, **options)
+        except StorageError as error:
+            raise CommandError(f"Nothing can be said of the visitor pool, nor done: {error}") from error
+
+
+def not_whole(wrong: list[str]) -> str:
+    return "The visitor pool is not whole:\n  " + "\n  ".join(wrong)
