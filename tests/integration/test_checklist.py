@@ -75,7 +75,7 @@ class Site:
             "deploy_project_name": self.name,
             "deploy_dest": str(self.dest),
             "deploy_env": environment,
-            "deploy_verify_url": f"http://127.0.0.1:{self.port}/",
+            "deploy_verify_url": f"http://127.0.0.1:{self.port}/healthz",
             "stack_stability": 2,
             "checklist_stability": 2,
             "checklist_environment": "demo",
@@ -183,31 +183,34 @@ def test_all_nine_boxes_are_ticked_and_it_is_so(site: Site) -> None:
     assert code == 0, output
     assert {seen[0] for seen in boxes.values()} == {"passed"}
     assert all(evidence for _, evidence in boxes.values())
-    # What is so, asked of the things themselves. The list's own visitor has the first slot.
+    # What is so, asked of the things themselves. The list's own visitor had the first slot, and has given it back.
+    assert "visitor-001 lent to it, 0 before and 1 after" in boxes["visit"][1]
+    assert boxes["visit"][1].endswith("visitor-001 given back")
     assert site.engine.containers(site.name, "web")[0]["State"]["StartedAt"] > started
     counted = "SELECT count(*), count(*) FILTER (WHERE is_active) FROM project_app_visitorallocation"
-    assert site.sql(counted) == "32|1"
+    assert site.sql(counted) == "32|0"
     assert site.sql("SELECT count(*) FROM auth_user WHERE username ~ '^visitor-0[0-3][0-9]$'") == "32"
     find = (
         "ls -d /data/users/visitor-0??/default-project/scitex/writer/01_manuscript | wc -l; ls /data/users/visitor-009"
     )
     assert site.inside("sh", "-c", find).split() == ["32", "default-project"]
     with urllib.request.urlopen(f"http://127.0.0.1:{site.port}/writer/", timeout=15) as page:
-        assert "visitor-002" in page.read().decode()
+        assert "visitor-001" in page.read().decode()
 
 
 def test_what_is_left_out_is_said_and_check_mode_touches_nothing(site: Site) -> None:
-    site.sql("UPDATE project_app_visitorallocation SET is_active = false")
+    site.sql("UPDATE project_app_visitorallocation SET is_active = false")  # whoever has visited before
     ids = {one["Id"] for one in site.engine.containers(site.name)}
     chosen = json.dumps({"checklist_boxes": ["logs", "database", "directories"]})
     code, boxes, output = site.checklist("-e", chosen)
     assert code == 0, output
     assert [name for name, seen in boxes.items() if seen[0] == "passed"] == ["logs", "database", "directories"]
     code, boxes, output = site.checklist("--check")
-    assert {name: seen[0] for name, seen in boxes.items() if seen[0] != "passed"} == {
-        "visit": "not judged",
-        "writer": "not judged",
-    }, output
+    assert code == 0, output
+    unjudged = ("build", "reset", "restart", "visit", "writer")
+    assert {name: seen[0] for name, seen in boxes.items() if seen[0] != "passed"} == dict.fromkeys(
+        unjudged, "not judged"
+    ), output
     assert {one["Id"] for one in site.engine.containers(site.name)} == ids
     assert site.sql("SELECT count(*) FROM project_app_visitorallocation WHERE is_active") == "0"
 
@@ -221,7 +224,6 @@ def test_1_an_image_that_cannot_be_built(site: Site) -> None:
 
 def test_2_a_reset_is_refused_in_production(site: Site) -> None:
     site.inside("sh", "-c", "echo precious >/data/users/visitor-009/kept.txt")
-    site.sql("UPDATE project_app_visitorallocation SET is_active = false")  # what the lists before have visited
     code, boxes, output = site.checklist("-e", "checklist_environment=production")
     assert code != 0
     assert "production" in only(boxes, "reset", "refused") or "force" in boxes["reset"][1]
@@ -278,11 +280,38 @@ def test_8_a_page_that_says_high_traffic_with_status_200(site: Site) -> None:
 
 
 def test_8_a_redirect_to_the_login_is_no_visit(site: Site) -> None:
-    address = f"http://127.0.0.1:{site.port}/writer"
-    chosen = json.dumps({"checklist_boxes": ["visit"], "checklist_visit_url": address})
+    site.change("proxy/Caddyfile", ":8080 {\n", ":8080 {\n\tredir /writer/ /auth/login/ 302\n")
+    code, boxes, _ = site.checklist()
+    assert code != 0
+    assert {name: seen[0] for name, seen in boxes.items() if seen[0] != "passed"} == {
+        "visit": "failed",
+        "writer": "not judged",
+    }
+    assert f"redirect to http://127.0.0.1:{site.port}/auth/login/" in boxes["visit"][1]
+    assert "make the pool" in boxes["visit"][1]
+
+
+def test_8_a_page_that_lends_nothing_is_no_visit(site: Site) -> None:
+    chosen = json.dumps({"checklist_visit_url": f"http://127.0.0.1:{site.port}/"})
     code, boxes, _ = site.checklist("-e", chosen)
     assert code != 0
-    assert "redirect to" in boxes["visit"][1]
+    assert {name for name, seen in boxes.items() if seen[0] != "passed"} == {"visit", "writer"}
+    assert "no slot was lent" in boxes["visit"][1]
+
+
+def test_only_looking_leaves_all_as_it_was_though_visitors_are_there(site: Site) -> None:
+    site.sql("UPDATE project_app_visitorallocation SET is_active = false")  # whoever has visited before
+    site.inside("python", "manage.py", "shell", "-v", "0", "-c", LEASE)
+    table = "SELECT visitor_number, session_key FROM project_app_visitorallocation WHERE is_active"
+    chosen = {"checklist_boxes": ["logs", "database", "directories", "workspaces", "visit", "writer"]}
+    # The page's address without its last slash: the site's own redirect is no login.
+    chosen["checklist_visit_url"] = f"http://127.0.0.1:{site.port}/writer"
+    for _ in range(2):
+        code, boxes, output = site.checklist("-e", json.dumps(chosen), "-e", "checklist_environment=production")
+        assert code == 0, output
+        assert "1 lent, 31 free" in boxes["database"][1]
+        assert boxes["visit"][1].endswith("visitor-002 given back")
+        assert site.sql(table) == "1|somebody"
 
 
 def test_9_a_page_that_wants_a_workspace_created(site: Site) -> None:
