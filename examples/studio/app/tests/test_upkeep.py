@@ -66,7 +66,7 @@ class Ended(Seeded):
         assert self.row(2).state == "expired"
 
     def test_a_lease_of_a_session_that_is_gone_blocks_no_slot(self) -> None:
-        for clean in (lambda: self.seed(), lambda: pool.renew_expired()):
+        for clean in (self.seed, pool.renew_expired):
             browser, _ = self.visit()
             other, _ = self.visit()
             self.save(browser, "private")
