@@ -193,6 +193,12 @@ services:
         health: {description: "What its healthcheck says, empty without one.", type: str, sample: healthy}
         restarts: {description: How often the engine has restarted it., type: int, sample: 0}
         started_at: {description: When it was started last., type: str, sample: "2026-11-23T05:58:11.1Z"}
+        log_since:
+          description:
+            - From when on its log is of that start, as C(docker logs --since) takes it. A container may have said its
+              first lines a little before the engine notes that it was started.
+          type: str
+          sample: "1795413490.962000000"
         exit_code: {description: The code that it ended with last., type: int, sample: 0}
         image: {description: The image's name., type: str, sample: studio-web}
         image_id: {description: First twelve digits of the image's id., type: str, sample: 9b8a7c6d5e4f}

@@ -36,6 +36,8 @@ LABEL_REPLACE = "com.docker.compose.replace"
 _READERS = 4
 # A recreate that plain Compose did not finish leaves its new container under such a name.
 _DONE = "/.shipshape-done"
+# How much earlier than StartedAt a container may have said its first line.
+_HEAD_START = 200_000_000
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?")
 _COMPOSE_TEMPORARY = re.compile(r"^[0-9a-f]{12}_(?P<name>.+)$")
 
@@ -47,6 +49,18 @@ def nanoseconds(timestamp: object) -> int:
         return 0
     seconds = calendar.timegm(time.strptime(found[1], "%Y-%m-%dT%H:%M:%S"))
     return seconds * 10**9 + int(f"{found[2] or '0':0<9}"[:9])
+
+
+def since_last_start(state: Mapping[str, Any]) -> str:
+    """From when on the lines of a log are of the last start, as the engine takes it: seconds and nanoseconds. Pure.
+
+    The engine writes StartedAt down when the process runs already and has perhaps said its first line. Halfway from the
+    end of the run before it is late enough for the old one's last words and early enough for the new one's first."""
+    ended, started = nanoseconds(state.get("FinishedAt")), nanoseconds(state.get("StartedAt"))
+    if ended <= 0:
+        return "0"
+    moment = (ended + started) // 2 if ended < started else started - _HEAD_START
+    return f"{moment // 10**9}.{moment % 10**9:09}"
 
 
 @dataclass(frozen=True)
@@ -108,6 +122,10 @@ class Observed:
     def started(self) -> float:
         """When it was started last, in seconds since the epoch; 0.0 when that cannot be told."""
         return nanoseconds(self.state.get("StartedAt")) // 10**9
+
+    @property
+    def log_since(self) -> str:
+        return since_last_start(self.state)
 
     @property
     def restarts(self) -> bool:

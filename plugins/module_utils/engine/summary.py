@@ -62,6 +62,7 @@ def _container(container: Observed) -> dict[str, Any]:
         "health": (state.get("Health") or {}).get("Status", "") if container.has_healthcheck else "",
         "restarts": container.restart_count,
         "started_at": state.get("StartedAt", ""),
+        "log_since": container.log_since,
         "exit_code": int(state.get("ExitCode", 0)),
         "image": container.raw["Config"].get("Image", ""),
         "image_id": container.image_id.rpartition(":")[2][:12],

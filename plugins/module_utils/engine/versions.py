@@ -15,13 +15,12 @@ from ..report.finding import CRITICAL, WARNING, Finding
 from .baked import Layers, ServiceFiles
 from .connection import Connection, EngineRefusedError
 from .contents import Content, Reader, found_version, read_one
-from .look import Observed, nanoseconds
+from .look import Observed
 
 # An entrypoint says its version when it starts: what comes after this much has nothing to do with it.
 _SEARCHED = 4 << 20
 _PATIENCE = 5.0
 _HEADER = 8
-_HEAD_START = 200_000_000
 
 _LOOK = "See that the line is in the source, then build the image and replace the container (module stack)"
 
@@ -138,23 +137,11 @@ def read_log(connection: Connection, container: Observed, marker: re.Pattern[str
 
     try:
         said: Said = connection.read(
-            f"/containers/{container.id}/logs", take, stdout="1", stderr="1", since=since_last_start(container.state)
+            f"/containers/{container.id}/logs", take, stdout="1", stderr="1", since=container.log_since
         )
     except EngineRefusedError as refused:
         return Said(problem=refused.findings[0].message)
     return said
-
-
-def since_last_start(state: Mapping[str, Any]) -> str:
-    """From when on the lines of a log are of the last start, as the engine takes it: seconds and nanoseconds. Pure.
-
-    The engine writes StartedAt down when the process runs already and has perhaps said its first line. Halfway from the
-    end of the run before it is late enough for the old one's last words and early enough for the new one's first."""
-    ended, started = nanoseconds(state.get("FinishedAt")), nanoseconds(state.get("StartedAt"))
-    if ended <= 0:
-        return "0"
-    moment = (ended + started) // 2 if ended < started else started - _HEAD_START
-    return f"{moment // 10**9}.{moment % 10**9:09}"
 
 
 def _lines(stream: BinaryIO, has_header: bool) -> Iterable[str]:

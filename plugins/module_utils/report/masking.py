@@ -30,11 +30,11 @@ _KEYS = """
     before bind_mounts cause changed checksum cleared code compared component compose compose_version container
     containers credentials dest diff digest drift engine event events exit_code expired failed field file files
     findings fingerprint found free gid group health id image image_id images invocation kind layers leased lines
-    login logs message missing mode module_args msg name outcome owner path platform platforms project project_id
-    quarantined raised rc reason recommended_size remedy removed resetting restarts run scripts seconds server
-    service services severity size slot slots source sources src stale started_at state status_text stderr stdout
-    storage_driver subject target time total uid user utilisation value variable verdict verdicts version versions
-    wanted where words
+    log_since login logs message missing mode module_args msg name outcome owner path platform platforms project
+    project_id quarantined raised rc reason recommended_size remedy removed resetting restarts run scripts seconds
+    server service services severity size slot slots source sources src stale started_at state status_text stderr
+    stdout storage_driver subject target time total uid user utilisation value variable verdict verdicts version
+    versions wanted where words
 """
 CONTRACT = frozenset(_KEYS.split())
 # A name and what gives it a value, as in env files, YAML, JSON and shell scripts.

@@ -69,6 +69,7 @@ def test_a_container_in_words():
                     "health": "healthy",
                     "restarts": 2,
                     "started_at": "2026-11-23T06:00:00.000000000Z",
+                    "log_since": "0",
                     "exit_code": 0,
                     "image": "a",
                     "image_id": "1" * 12,
