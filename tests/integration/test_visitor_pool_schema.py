@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -317,8 +318,7 @@ def test_database_volume_and_commands_of_a_service(
     url = f"postgresql://app:{server.password}@db:5432/{name}"
     keys = {"environment": {"DATABASE_URL": url}, "extra_hosts": {"db": server.address}, "volumes": ["users:/data"]}
     stack.write({"web": service(**keys)}, volumes={"users": None})
-    engine.docker("volume", "create", "--label", f"com.docker.compose.project={stack.name}",
-                  "--label", "com.docker.compose.volume=users", f"{stack.name}_users")  # fmt: skip
+    _make_volume(engine, stack)
     options = {
         "project_src": str(project.folder),
         "project_name": stack.name,
@@ -350,9 +350,52 @@ def test_database_volume_and_commands_of_a_service(
     project.compose("up", "-d")
     assert not run("visitor_pool", {**options, "seed_command": seed})["changed"]
     assert run("visitor_pool_info", options)["slots"]["allocatable"] == 3
+    # What a container has put in the way leads a run of root's nowhere else.
+    victim = tmp_path / "victim"
+    shutil.copytree(place, victim, symlinks=True)
+    place.rename(place.with_name("away"))
+    place.symlink_to(victim)
+    shutil.rmtree(victim / "visitor-002")
+    for module in ("visitor_pool", "visitor_pool_info"):
+        linked = run(module, options)
+        assert linked["failed"]
+        assert [(at["code"], at["subject"]) for at in linked["findings"]] == [("data-linked", str(place))]
+    assert sorted(os.listdir(victim)) == ["visitor-001", "visitor-003"]
+    place.unlink()
+    place.with_name("away").rename(place)
     lost = run("visitor_pool", {**options, "data_root": "/srv/users"})
     assert "data-in-no-volume" in {at["code"] for at in lost["findings"]}
     made.close()
+
+
+def test_a_sqlite_file_in_a_volume_is_no_link(engine: Engine, project: Project, tmp_path: Path) -> None:
+    stack = Stack(project)
+    keys = {"environment": {"DATABASE_URL": "sqlite:////data/app.db"}, "volumes": ["users:/data"]}
+    stack.write({"web": service(**keys)}, volumes={"users": None})
+    _make_volume(engine, stack)
+    options = {
+        "project_src": str(project.folder),
+        "project_name": stack.name,
+        "service": "web",
+        "data_root": str(tmp_path),
+        "schema": "builtin",
+        "size": 1,
+    }
+    inside = Path(_place(engine, stack)).with_name("app.db")
+    inside.symlink_to(tmp_path / "victim.db")
+    (tmp_path / "victim.db").touch()
+    failed = run("visitor_pool", options)
+    assert [(at["code"], at["subject"]) for at in failed["findings"]] == [("data-linked", str(inside))]
+    assert (tmp_path / "victim.db").read_bytes() == b""
+    inside.unlink()
+    inside.touch()
+    assert not run("visitor_pool", options).get("failed")
+
+
+def _make_volume(engine: Engine, stack: Stack) -> None:
+    """As Compose makes it."""
+    labels = ["com.docker.compose.volume=users", f"com.docker.compose.project={stack.name}"]
+    engine.docker("volume", "create", *(f"--label={label}" for label in labels), f"{stack.name}_users")
 
 
 def _place(engine: Engine, stack: Stack) -> str:

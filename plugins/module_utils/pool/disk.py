@@ -20,7 +20,20 @@ from ..engine.lock import directory_locked
 from ..report.finding import failure
 from .model import OnDisk, Settings
 from .template import File, Link, Node
-from .walk import DIRECTORY, OURS, holds_something, is_old, marked, new_file, new_name, remove, walk, write
+from .walk import (
+    DIRECTORY,
+    OURS,
+    HostPath,
+    descend,
+    holds_something,
+    is_old,
+    marked,
+    new_file,
+    new_name,
+    remove,
+    walk,
+    write,
+)
 
 SCRATCH = ".visitor-pool"
 JOURNAL = "transfer-"
@@ -29,17 +42,26 @@ _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+def refuse_link(place: HostPath) -> None:
+    link = place.link()
+    if link:
+        what = f"is a symbolic link (to {os.readlink(link)}) where containers can write: it could lead anywhere here"
+        remedy = "Put the directory itself there, or mount a volume at the path that it leads to"
+        raise failure(link, "data-linked", what, remedy)
+
+
 class Root:
     """data_root, open. New entries get its owner and its mode."""
 
-    def __init__(self, path: str, settings: Settings) -> None:
-        self.path, self._settings = path, settings
+    def __init__(self, place: HostPath, settings: Settings) -> None:
+        self.path, self._settings = str(place), settings
         try:
-            self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self.fd = descend(place.mount, place.parts)
         except OSError as error:
+            refuse_link(place)
             what = f"cannot be used as data_root: {error.strerror}"
             remedy = "It must be a directory that is there, with the owner and the mode that all in it shall have"
-            raise failure(path, "data-root-missing", what, remedy) from error
+            raise failure(self.path, "data-root-missing", what, remedy) from error
         about = os.fstat(self.fd)
         self._uid, self._gid, self._mode = about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode)
         self._give_away = (about.st_uid, about.st_gid) != (os.geteuid(), os.getegid())

@@ -14,7 +14,7 @@ from typing import Any
 from ..report.finding import Finding, ShipshapeError, failure
 from ..report.result import Report
 from .conform import MISSING_TABLE, differences
-from .disk import Root
+from .disk import Root, refuse_link
 from .model import Settings, settings
 from .place import Application
 from .reconcile import Pool
@@ -22,6 +22,7 @@ from .records import Records
 from .schema import Schema, schema
 from .store import LiveTable, Store
 from .template import Run, Source, Template, source
+from .walk import DIRECTORY, HostPath, descend
 
 _SQLITE = "sqlite:"
 
@@ -68,7 +69,9 @@ def open_store(wish: Wish) -> tuple[Store, bool]:
 
     path = sqlite_path(wish.url)
     if wish.options.get("database_url") is None and wish.application is not None:
-        path = wish.application.host_path(wish.options["service"], path, "service")
+        place = wish.application.host_path(wish.options["service"], path, "service")
+        refuse_link(place)
+        path = str(place)
     return SqliteStore(path, write=not wish.check), True
 
 
@@ -135,40 +138,52 @@ class Opened:
     def _imagine(self, missing: list[str]) -> None:
         self.store = _Lacking(self.store, frozenset(missing))
 
-    def data_root(self) -> str:
+    def data_root(self) -> HostPath:
         path, service = self.wish.options["data_root"], self.wish.options["data_service"]
         if service:
             return application(self.wish).host_path(service, path, "data_service")
         if not path.startswith("/"):
             raise failure("data_root", "option-invalid", f"{path!r} is no absolute path", "Begin it with /")
-        return str(path)
+        return HostPath(path)
 
     def pool(self) -> Pool:
         """Opens the disk, too."""
         wish = self.wish
-        path = self.data_root()
-        self._provide_root(path)
-        self._root = Root(path, wish.settings)
+        place = self.data_root()
+        self._provide_root(place)
+        self._root = Root(place, wish.settings)
         records = Records(self.store, wish.schema, wish.settings)
         template = Template(wish.template, wish.settings.marker, wish.run, self._cache, wish.report)
         return Pool(records, self._root, template, wish.settings, wish.report)
 
-    def _provide_root(self, path: str) -> None:
+    def _provide_root(self, place: HostPath) -> None:
         """A directory that is missing in a volume is made, with owner and mode of the one that it is in: a new volume
         is empty. On the target itself nobody but its owner knows who shall have it."""
-        if not self.wish.options["data_service"] or os.path.isdir(path):
+        path, parts = str(place), place.parts
+        if not parts or os.path.lexists(path):
             return
-        parent = os.path.dirname(path)
-        if not os.path.isdir(parent):
-            return
+        try:
+            parent = descend(place.mount, parts[:-1])
+        except OSError:
+            return  # Root says what is wrong
+        try:
+            self._make_root(path, parent, parts[-1])
+        finally:
+            os.close(parent)
+
+    def _make_root(self, path: str, parent: int, name: str) -> None:
         if self.wish.check:
             remedy = "Nothing to do: a run makes it"
             raise failure(path, "data-root-missing", "is not in its volume yet, so what follows is not known", remedy)
         with self.wish.report.doing("create-directory", path, "it is not in its volume yet"):
-            about = os.stat(parent)
-            os.mkdir(path, 0o700)
-            os.chown(path, about.st_uid, about.st_gid)
-            os.chmod(path, stat.S_IMODE(about.st_mode))
+            about = os.fstat(parent)
+            os.mkdir(name, 0o700, dir_fd=parent)
+            made = os.open(name, DIRECTORY, dir_fd=parent)
+            try:
+                os.fchown(made, about.st_uid, about.st_gid)
+                os.fchmod(made, stat.S_IMODE(about.st_mode))
+            finally:
+                os.close(made)
 
     def close(self) -> None:
         self.store.close()

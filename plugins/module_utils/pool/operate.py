@@ -163,7 +163,7 @@ class Operation:
         if self._check:
             yield
             return
-        with locked("visitor pool", os.path.realpath(self._opened.data_root()), _PATIENCE):
+        with locked("visitor pool", os.path.realpath(str(self._opened.data_root())), _PATIENCE):
             yield
 
     @contextmanager

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from ..engine.connection import Connection, EngineRefusedError, path_segment
 from ..engine.look import Observed
 from ..engine.model import Project
 from ..report.finding import ShipshapeError, failure
+from .walk import HostPath
 
 # The options that hold commands: the code of one that fails.
 _FAILED = {"migrate_command": "migrate-command-failed", "seed_command": "seed-command-failed"}
@@ -29,7 +29,7 @@ class Application:
         self._connection, self._compose = connection, compose
         self._project, self._containers = project, containers
 
-    def host_path(self, service: str, path: str, option: str) -> str:
+    def host_path(self, service: str, path: str, option: str) -> HostPath:
         """The place on this machine of `path` in the containers of `service`: in a volume, or in a bind mount."""
         self.need(service, option)
         if not self._connection.local:
@@ -92,11 +92,11 @@ class Application:
             raise failure(key, "volume-missing", what, remedy) from refused
 
 
-def covering(mounts: Mapping[str, str], path: str) -> str | None:
+def covering(mounts: Mapping[str, str], path: str) -> HostPath | None:
     """Where `path` is, given target and source of each mount; None when it is in none of them. Pure."""
     for target in sorted(mounts, key=len, reverse=True):
         base = target.rstrip("/") or "/"
         if path == base or path.startswith(base.rstrip("/") + "/"):
             rest = path[len(base) :].strip("/")
-            return os.path.join(mounts[target], rest) if rest else mounts[target]
+            return HostPath(mounts[target], rest)
     return None

@@ -12,12 +12,49 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 OURS = "module-"
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PASS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _HOUR = 3600.0
 _IN_THE_WAY = (errno.ENOTDIR, errno.ELOOP)
+
+
+class HostPath(NamedTuple):
+    """A path on this machine. `mount` is what the operator or the engine has named, and may be a link; `inside` is
+    below it, where containers write: a link there leads wherever one of them likes."""
+
+    mount: str
+    inside: str = ""
+
+    def __str__(self) -> str:
+        return os.path.join(self.mount, self.inside) if self.inside else self.mount
+
+    @property
+    def parts(self) -> list[str]:
+        return self.inside.split("/") if self.inside else []
+
+    def link(self) -> str:
+        """The first link on the way down, '' when there is none."""
+        at = self.mount
+        for part in self.parts:
+            at = os.path.join(at, part)
+            if os.path.islink(at):
+                return at
+        return ""
+
+
+def descend(mount: str, parts: Sequence[str]) -> int:
+    """The directory `parts` below `mount`, open."""
+    fd = os.open(mount, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for part in parts:
+        try:
+            below = os.open(part, DIRECTORY, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = below
+    return fd
 
 
 def remove(at: int, name: str) -> None:
