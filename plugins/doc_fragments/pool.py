@@ -12,7 +12,8 @@ options:
   database_url:
     description:
       - The application's database as this machine reaches it, C(postgresql://user:password@host/database) or
-        C(sqlite:////directory/file).
+        C(sqlite:////directory/file). Give the server's own address. Behind a pooler that gives each transaction another
+        session the pool's locks cannot hold.
       - By default the one that O(service) has in O(database_variable), looked up as its containers see it.
     type: str
   service:

@@ -173,7 +173,8 @@ findings:
       V(slot-resetting), V(slot-quarantined), V(slot-draining), V(slot-surplus),
       V(slots-absent), V(user-not-a-visitor), V(pool-nearly-full), V(alert-not-kept),
       V(transfer-unfinished); of the database
-      V(table-missing), V(column-missing), V(column-type), V(column-without-value), V(not-unique).
+      V(table-missing), V(column-missing), V(column-type), V(column-without-value), V(not-unique),
+      V(database-pooled).
   returned: always
   type: list
   elements: dict

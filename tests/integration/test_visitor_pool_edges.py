@@ -10,7 +10,8 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.pool import opera
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool.template import Template, source
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
+from tests.support.databases import provide_others
 from tests.support.engine import Engine
 from tests.support.pools import Database, Server, World, make_template, postgresql, run, sqlite, told
 from tests.support.stacks import contract, leaks
@@ -535,3 +537,60 @@ def test_what_an_operator_says_of_tls_holds(heavy: World) -> None:
         result = heavy.call()
         assert codes(result) == ["database-unreachable"], words
     assert "no-such-mode" in result["msg"]
+
+
+# -- a pooler ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bouncer(engine: Engine, heavy: World, server: Server) -> Iterator[str]:
+    """The same database through PgBouncer, which gives each transaction another session if it likes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    lines = [
+        "[databases]",
+        f"* = host={server.address} user=app password={server.password}",
+        "[pgbouncer]",
+        f"listen_port = {port}",
+        "listen_addr = 127.0.0.1",
+        "unix_socket_dir =",
+        "auth_type = any",
+        "pool_mode = transaction",
+    ]
+    script = "cat >/tmp/bouncer.ini && exec su -s /bin/sh nobody -c 'exec pgbouncer /tmp/bouncer.ini'"
+    image = provide_others(engine)
+    flags = ["--rm", "-i", "--init", "--network", "host", "--name", f"bouncer-{port}", "--entrypoint", "sh"]
+    command = ["docker", "run", *flags, image, "-c", script]
+    running = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert running.stdin is not None
+    running.stdin.write("\n".join(lines) + "\n")
+    running.stdin.close()
+    url = heavy.database.url.replace(f"@{server.address}/", f"@127.0.0.1:{port}/")
+    until(lambda: psycopg.connect(url, connect_timeout=2).close() or True)
+    yield url
+    engine.docker("rm", "-f", f"bouncer-{port}", check=False)
+    running.wait(30)
+
+
+def test_a_pooler_is_named_and_works_as_far_as_it_can(heavy: World, bouncer: str) -> None:
+    for module in ("visitor_pool", "visitor_pool_info"):
+        result = run(module, heavy.given(database_url=bouncer))
+        assert not result.get("failed"), result["msg"]
+        [found] = [at for at in result["findings"] if at["code"] == "database-pooled"]
+        assert found["severity"] == "warning"
+    again = run("visitor_pool", heavy.given(database_url=bouncer))
+    assert (again["changed"], again["slots"]["allocatable"]) == (False, 4)
+    heavy.is_whole()
+    assert "database-pooled" not in {at["code"] for at in heavy.info()["findings"]}
+
+
+def until(looks: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if looks():
+                return
+        except psycopg.OperationalError:
+            assert time.monotonic() < deadline
+        time.sleep(0.2)

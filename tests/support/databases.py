@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real database servers for the tests: PostgreSQL from the example's image, Redis and MariaDB from Debian."""
+"""Real database servers for the tests: PostgreSQL from the example's image, the others from Debian."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.support.stacks import STAY, Stack, contract, leaks
 
 IMAGES = Path(__file__).resolve().parents[2] / "examples/studio/images"
 POSTGRES = "shipshape-postgres:15"
-OTHERS = "shipshape-test/databases:1"
+OTHERS = "shipshape-test/databases:2"
 # Everything that PostgreSQL does for safety on disk is needless here, and slow on a busy machine.
 QUICK = ["postgres", "-c", "fsync=off", "-c", "full_page_writes=off"]
 _OTHERS = """
 FROM shipshape-base:bookworm
 RUN apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
-    redis-server mariadb-server && rm -rf /var/lib/apt/lists/*
+    redis-server mariadb-server pgbouncer && rm -rf /var/lib/apt/lists/*
 """
 MARIADB = """
 set -e
@@ -46,7 +46,7 @@ def provide_postgres() -> str:
 
 
 def provide_others(engine: Engine) -> str:
-    """One image with Redis and MariaDB, built once."""
+    """One image with Redis, MariaDB and PgBouncer, built once."""
     with locked("databases-image"):
         if engine.docker("image", "inspect", OTHERS, check=False).returncode:
             provide_postgres()

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any
 
-from ..report.finding import ShipshapeError, failure
+from ..report.finding import WARNING, Finding, ShipshapeError, failure
 from .model import FOREVER, MOST
 from .store import (
     BOOLEAN,
@@ -39,6 +39,11 @@ from .store import (
 LOCK_CLASS = 0x53484950
 _PATIENCE = 60.0
 _PAUSE = 0.1
+_POOLED = (
+    "what answers there is no server but a pooler in front of one; where each transaction gets another session, the "
+    "locks that keep the application off a slot while it is cleaned hold nothing, or are held for good"
+)
+_DIRECTLY = "Give the server's own address in `database_url`, or let the pooler keep sessions (pool_mode = session)"
 _KINDS = {
     **dict.fromkeys(("int2", "int4", "int8", "numeric"), INTEGER),
     **dict.fromkeys(("text", "varchar", "citext"), TEXT),
@@ -87,10 +92,17 @@ class PostgresqlStore:
             self._run("begin", "SET TIME ZONE 'UTC'")  # columns without a zone hold UTC
             self._run("begin", "SET DateStyle TO 'ISO, MDY'")  # psycopg reads no other
             _read_any_time(self._connection)
+            pooled = self._rows("begin", "SELECT pg_backend_pid()") != [(self._connection.info.backend_pid,)]
         except psycopg.Error as error:
             words = " ".join(str(error).split())
             remedy = "Check `database_url`, or look with module credentials; then run this again"
             raise failure(spoken, "database-unreachable", f"could not log in: {words}", remedy) from error
+
+        self.doubts: Sequence[Finding] = (
+            [Finding(WARNING, spoken, "database-pooled", _POOLED, _DIRECTLY)] if pooled else []
+        )
+        if pooled:  # what is prepared in one session is not in the next
+            self._connection.prepare_threshold = None
 
     def close(self) -> None:
         self._connection.close()

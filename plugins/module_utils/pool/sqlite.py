@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
-from ..report.finding import failure
+from ..report.finding import Finding, failure
 from .store import BOOLEAN, INTEGER, JSON, OTHER, TEXT, TIME, Change, LiveColumn, LiveTable, Row, chunks, refused
 
 _PATIENCE = 60.0
@@ -44,6 +44,7 @@ class SqliteStore:
     """See store.Store. Without `write` nothing of it is changed, and a file that is not there is an empty database."""
 
     own_lock = True
+    doubts: Sequence[Finding] = ()
 
     def __init__(self, path: str, *, write: bool) -> None:
         self.spoken = path

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from ..report.finding import ShipshapeError, failure
+from ..report.finding import Finding, ShipshapeError, failure
 
 Row = Mapping[str, Any]
 
@@ -52,6 +52,7 @@ class Store(Protocol):
     is a ShipshapeError. Values are plain Python ones, times with a zone; mappings and lists are for columns of JSON."""
 
     spoken: str  # the database, for a message
+    doubts: Sequence[Finding]  # about the connection
     own_lock: bool  # whoever writes is alone: what is done to a slot is done while writing
 
     def describe(self, table: str) -> LiveTable | None:
