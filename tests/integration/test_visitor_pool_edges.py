@@ -203,8 +203,12 @@ def test_a_constant_may_be_an_object(world: World, kind: str, value: Any) -> Non
     world.sql(f"ALTER TABLE project_app_project ADD settings {kind} NOT NULL{default}")
     world.options = constants(settings=value)
     world.well()
-    [(found,)] = world.sql("SELECT settings FROM project_app_project ORDER BY id LIMIT 1")
-    assert (found if isinstance(found, dict) else json.loads(found)) == {"theme": "dark", "of": ["visitor-001", 2]}
+    for _ in range(2):
+        [(found,)] = world.sql("SELECT settings FROM project_app_project ORDER BY id LIMIT 1")
+        assert (found if isinstance(found, dict) else json.loads(found)) == {"theme": "dark", "of": ["visitor-001", 2]}
+        # Cleared, it says the same again.
+        world.sql("UPDATE project_app_project SET settings = %s", ['{"theme": "mine"}'])
+        assert world.well(state="reset", environment="test")["cleared"]
 
 
 def test_a_list_is_one_for_an_array_too(heavy: World) -> None:

@@ -76,7 +76,7 @@ class Root:
     # -- looking ----------------------------------------------------------------------------------------------------
 
     def names(self) -> list[str]:
-        return os.listdir(self.fd)
+        return [name for name in os.listdir(self.fd) if _is_text(name)]  # what is none can be no account's
 
     def look(self, name: str) -> OnDisk:
         """What there is of the slot whose directory is called `name`."""
@@ -281,6 +281,25 @@ class Root:
             os.close(at)
         return kept
 
+    def move_set_aside(self, source: str, target: str) -> list[str]:
+        """Moves what was set aside in a slot's directory to an account's; gives the names."""
+        begins = f"{self._settings.project}.{OURS}"
+        if not self.is_directory(source):
+            return []
+        old = os.open(source, DIRECTORY, dir_fd=self.fd)
+        try:
+            names = [name for name in os.listdir(old) if name.startswith(begins)]
+            new = os.open(target, DIRECTORY, dir_fd=self.fd) if names else -1
+            try:
+                for name in names:
+                    os.rename(name, name, src_dir_fd=old, dst_dir_fd=new)
+            finally:
+                if names:
+                    os.close(new)
+        finally:
+            os.close(old)
+        return names
+
     def marks(self, beginning: str) -> list[tuple[str, str]]:
         """Directories with an entry whose name begins so, and how that goes on."""
         found = []
@@ -352,6 +371,7 @@ class Root:
 
 def _put(scratch: int, built: str, at: int, entry: str, is_directory: bool) -> None:
     """Gives what was built its name. Nothing that has come there meanwhile and holds something is overwritten."""
+    _drop_empty(at, entry, is_directory)
     if not is_directory and not _is_there(at, entry):
         try:
             os.link(built, entry, src_dir_fd=scratch, dst_dir_fd=at, follow_symlinks=False)
@@ -363,6 +383,20 @@ def _put(scratch: int, built: str, at: int, entry: str, is_directory: bool) -> N
             os.unlink(built, dir_fd=scratch)
     else:
         os.rename(built, entry, src_dir_fd=scratch, dst_dir_fd=at)
+
+
+def _is_text(name: str) -> bool:
+    return not any("\udc80" <= letter <= "\udcff" for letter in name)
+
+
+def _drop_empty(at: int, entry: str, is_directory: bool) -> None:
+    """What holds nothing, and is of the other kind, would keep it from its place."""
+    with suppress(FileNotFoundError):
+        about = os.stat(entry, dir_fd=at, follow_symlinks=False)
+        if stat.S_ISDIR(about.st_mode) and not is_directory:
+            os.rmdir(entry, dir_fd=at)
+        elif stat.S_ISREG(about.st_mode) and is_directory and not about.st_size:
+            os.unlink(entry, dir_fd=at)
 
 
 def _is_there(at: int, entry: str) -> bool:

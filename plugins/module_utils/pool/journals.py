@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from typing import Any
 
 from ..report.finding import failure
@@ -44,7 +45,8 @@ def unfinished(root: Root) -> dict[int, Any]:
         for name in sorted(os.listdir(scratch)):
             number = name[len(JOURNAL) : -len(".json")]
             if number.isdigit() and name == _name(int(number)):
-                found[int(number)] = _read(root, scratch, name)
+                with suppress(FileNotFoundError):  # its transfer has ended at this moment
+                    found[int(number)] = _read(root, scratch, name)
     return found
 
 
@@ -53,11 +55,17 @@ def _read(root: Root, scratch: int, name: str) -> Any:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=scratch)
         with os.fdopen(fd, encoding="utf-8") as stream:
             return json.load(stream)
+    except FileNotFoundError:
+        raise
     except (OSError, ValueError) as error:
         where = os.path.join(root.path, SCRATCH, name)
         what = "an unfinished transfer has left this file, and it cannot be read"
         remedy = "Look at it by hand: it names the slot and the account; then remove it"
         raise failure(where, "transfer-journal-unreadable", what, remedy) from error
+
+
+def path(root: Root, slot: int) -> str:
+    return os.path.join(root.path, SCRATCH, _name(slot))
 
 
 def _name(slot: int) -> str:

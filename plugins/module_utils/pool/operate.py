@@ -51,7 +51,7 @@ class Operation:
 
     def _run(self, pool: Pool, state_wanted: str) -> None:
         transfer = Transfer(pool, self._report, self._check)
-        failed = transfer.heal()
+        transfer.heal()
         self._sweep(pool)
         before = pool.look()
         self._is_ours(pool, before)
@@ -61,15 +61,15 @@ class Operation:
         if state_wanted == "transferred":
             transfer.run(*(self._options[name] for name in ("slot", "session_key", "token", "to_user")))
         else:
-            more, after = self._converge(pool, state_wanted, before, transfer.stuck)
-            failed += more
+            failed, after = self._converge(pool, state_wanted, before, transfer.stuck)
+            transfer.failed += failed
         seen = after or pool.look()
         self._report.values.update(told(seen))
         self._report.findings = [at for at in self._report.findings if at.code != "table-missing"]
         self._report.add(*findings(seen))
         if self._options["git_url"]:
             self._accounts(seen)
-        raise_for(failed)
+        raise_for(transfer.failed)
 
     def _sweep(self, pool: Pool) -> None:
         told = ("remove-leftovers", f"{pool.root.path}/{SCRATCH}", "a run that was killed has left them")
@@ -242,10 +242,12 @@ def look(opened: Opened, *, remember: bool) -> None:
         report.values["alert"] = {"active": False, "raised": False, "cleared": False}
         return
     pool = opened.pool()
-    seen = pool.look()
+    with _told_of(pool.root.path):
+        seen = pool.look()
+        unfinished = journals.unfinished(pool.root)
     report.values.update(told(seen))
     report.add(*findings(seen))
-    for number in journals.unfinished(pool.root):
+    for number in unfinished:
         what = "a transfer of its project was begun and not finished"
         remedy = "Run the transfer again, or state: present; either heals it"
         report.add(Finding(WARNING, seen.settings.name(number), "transfer-unfinished", what, remedy))

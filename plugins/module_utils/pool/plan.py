@@ -81,21 +81,21 @@ def _present(slot: Slot, seen: Seen, reset: bool) -> Iterator[Work]:
 
 def expired(seen: Seen, only: Collection[int] | None = None) -> Plan:
     """Leases that have ended, and slots that somebody was cleaning when he was killed."""
-    works = []
+    works: list[Work] = []
     for number in sorted(seen.slots):
         slot = seen.slots[number]
         if slot.foreign or (only is not None and number not in only):
             continue
         if has_ended(slot, seen.now) or unclean(slot) or state(slot, seen) == CLEANING:
             reason = "its lease has ended" if has_ended(slot, seen.now) else _must_be_cleared(slot, seen)
-            beyond = number > seen.settings.size
-            works.append(_removal(slot, reason) if beyond else _clearing(slot, reason))
+            works += cleared(slot, seen, reason).works
     return Plan(tuple(works))
 
 
-def cleared(slot: Slot, reason: str) -> Plan:
-    """One slot, which is made anew."""
-    return Plan((_clearing(slot, reason),))
+def cleared(slot: Slot, seen: Seen, reason: str) -> Plan:
+    """One slot, which is made anew, or goes when the pool has shrunk."""
+    beyond = slot.number > seen.settings.size
+    return Plan((_removal(slot, reason) if beyond else _clearing(slot, reason),))
 
 
 def _must_be_cleared(slot: Slot, seen: Seen) -> str:

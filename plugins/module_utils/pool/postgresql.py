@@ -165,9 +165,7 @@ class PostgresqlStore:
         text = self._sql.SQL(
             "INSERT INTO {table} ({names}) SELECT {names} FROM jsonb_populate_recordset(NULL::{table}, %s::jsonb)"
         ).format(table=self._table(table), names=names)
-        documents = self._json.get(table) or ()
-        ready = [{name: _document(row[name]) if name in documents else row[name] for name in row} for row in rows]
-        self._run(f"add rows to {table}", text, (_json(ready),))
+        self._run(f"add rows to {table}", text, (_json([self._ready(table, row) for row in rows]),))
 
     def update(self, table: str, key: str, changes: Sequence[Change]) -> set[Any]:
         if not changes:
@@ -192,8 +190,14 @@ class PostgresqlStore:
             key=column(key),
             holds=self._sql.SQL(" AND ") + holds if len(changes[0].old) > 1 else self._sql.SQL(""),
         )
-        documents = _json([{"old": dict(change.old), "new": dict(change.new)} for change in changes])
+        ready = [{"old": dict(at.old), "new": self._ready(table, at.new)} for at in changes]
+        documents = _json(ready)
         return {found for (found,) in self._rows(f"change rows of {table}", text, (documents,))}
+
+    def _ready(self, table: str, row: Row) -> dict[str, Any]:
+        """With what its columns of JSON get as documents, and not as text."""
+        documents = self._json.get(table) or ()
+        return {name: _document(row[name]) if name in documents else row[name] for name in row}
 
     def delete(self, table: str, column: str, values: Collection[Any]) -> None:
         if values:

@@ -32,13 +32,14 @@ _BATCH, _BATCH_ALONE = 500, 20
 @dataclass
 class _Batch:
     """Slots that are worked on together. `failed` maps numbers to what went wrong; `ours` are those whose rows we have
-    turned into `resetting`; `made` those whose directories we have put where none was; `retired` are names in the
-    scratch directory."""
+    turned into `resetting`; `made` those whose directories we have put where none was; `touched` that we may have added
+    to some; `retired` are names in the scratch directory."""
 
     works: list[Work]
     failed: dict[int, str] = field(default_factory=dict)
     ours: set[int] = field(default_factory=set)
     made: set[int] = field(default_factory=set)
+    touched: bool = False
     retired: list[str] = field(default_factory=list)
 
     def good(self) -> list[Work]:
@@ -118,7 +119,7 @@ class Pool:
         started = time.monotonic()
         held = {work.number for work in works if work.slot.lease is not None}
         with self.records.store.slot_locks(held) as locked:
-            self._busy(held - locked)
+            self.busy(held - locked)
             batch = _Batch([work for work in works if work.number in locked or work.number not in held])
             changed, self.report.changed = self.report.changed, True  # also when this ends in the middle
             self._claim(batch, seen)
@@ -131,7 +132,7 @@ class Pool:
                     batch.ours &= still
                 self._work(batch, seen)
             self._throw_away(batch)
-        self.report.changed = changed or claimed or len(self.report.actions) > done
+        self.report.changed = changed or claimed or batch.touched or len(self.report.actions) > done
         return self._told(batch, time.monotonic() - started)
 
     def _claim(self, batch: _Batch, seen: Seen) -> None:
@@ -140,12 +141,13 @@ class Pool:
         leases = {work.number: work.claim for work in batch.works if work.claim is not None}
         turned = self.records.turn(list(leases.values()), RESETTING, seen.now)
         lost = leases.keys() - turned
-        # A directory without a row is replaced, and until that has been done nobody else may offer it.
+        # A directory without a row is replaced or removed, and until that has been done nobody else may offer it.
         for work in batch.works:
             disk = work.slot.disk
-            if work.fresh and work.slot.lease is None and disk.present and not disk.blocked:
+            replaced = work.fresh and disk.present and not disk.blocked
+            if work.slot.lease is None and (replaced or work.kind == REMOVE):
                 (turned if self._entered(work.number, seen) else lost).add(work.number)
-        self._busy(lost)
+        self.busy(lost)
         batch.ours = turned
         batch.without(lost)
 
@@ -168,10 +170,10 @@ class Pool:
             if work.claim is not None and work.claim.active and None in (work.slot.user, work.slot.project)
         ]
         mended = self.records.whole(lost)
-        self._busy(mended)
+        self.busy(mended)
         return mended
 
-    def _busy(self, numbers: Collection[int]) -> None:
+    def busy(self, numbers: Collection[int]) -> None:
         for number in sorted(numbers):
             what = "somebody takes, frees or cleans it at this moment, so it was left as it is"
             self.report.add(Finding(INFO, self.settings.name(number), "slot-busy", what, "The next run looks again"))
@@ -206,7 +208,7 @@ class Pool:
                 there = self.root.look(work.name)
                 if not (there.directory and there.workspace):
                     raise OSError(errno.EIO, there.blocked or "its workspace is not whole after it was made")
-        self._busy(taken)
+        self.busy(taken)
         batch.without(taken)
 
     def _put(self, batch: _Batch, work: Work, tree: Mapping[str, Node]) -> bool:
@@ -220,6 +222,7 @@ class Pool:
                 return False
             batch.made.add(work.number)
         elif not work.slot.disk.workspace:
+            batch.touched = True  # also when it ends half-way
             try:
                 self.root.add(work.name, tree)
             except FileExistsError:
@@ -300,7 +303,7 @@ class Pool:
         # What we have made for a slot that the database would not take; unless somebody else has entered it meanwhile.
         new = [at for at in batch.works if at.number in batch.failed and at.number in batch.made and not at.slot.there]
         theirs = self.records.entered([work.number for work in new]) if new else set()
-        self._busy(theirs)
+        self.busy(theirs)
         for number in theirs:
             del batch.failed[number]
         self._unbuild(batch, [work for work in new if work.number not in theirs])

@@ -73,7 +73,8 @@ class Records:
 
     def leases(self) -> list[Lease]:
         table = self.schema.allocations
-        return [self._lease(row) for row in self.store.select(table.name, list(table.columns.values()))]
+        rows = self.store.select(table.name, list(table.columns.values()))
+        return [self._lease(row) for row in rows if row[table["visitor_number"]] is not None]
 
     def _lease(self, row: Row) -> Lease:
         table = self.schema.allocations
@@ -91,6 +92,12 @@ class Records:
             row,
             odd,
         )
+
+    def lease(self, number: int) -> Lease | None:
+        """A slot's row as it is now."""
+        table = self.schema.allocations
+        rows = self.store.select(table.name, list(table.columns.values()), table["visitor_number"], [number])
+        return self._lease(rows[0]) if len(rows) == 1 else None
 
     def since(self, lease: Lease) -> datetime | None:
         """When it was taken; None when that cannot be read."""

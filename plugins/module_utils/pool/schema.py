@@ -106,10 +106,10 @@ def schema(given: Any, user_flag: str, workspace_flag: str) -> Schema:
     if not isinstance(given, Mapping):
         raise _bad("schema", f"{given!r} is neither a mapping nor the word builtin")
     _known("schema", given, (*_COLUMNS, "token"))
+    users, projects, rows = (_table(part, given.get(part) or {}) for part in _COLUMNS)
     token = given.get("token", (given.get(ALLOCATIONS) or {}).get("token", SHA256))
     if token not in (SHA256, PLAIN):
         raise _bad("schema.allocations.token", f"{token!r} is neither {SHA256} nor {PLAIN}")
-    users, projects, rows = (_table(part, given.get(part) or {}) for part in _COLUMNS)
     return Schema(users, projects, rows, token, user_flag, workspace_flag)
 
 

@@ -16,19 +16,19 @@ from .model import ALLOCATABLE, EXPIRED, LEASED
 _HEAD = "=== Visitor Pool Status ==="
 _STATUS = re.compile(
     re.escape(_HEAD)
-    + r"\s*Total slots: *(?P<total>\d+)\s*Allocated: *(?P<allocated>\d+)"
-    + r"\s*Free: *(?P<free>\d+)\s*Expired: *(?P<expired>\d+)"
+    + r"\s*Total slots: *(?P<total>\d{1,9})\s*Allocated: *(?P<allocated>\d{1,9})"
+    + r"\s*Free: *(?P<free>\d{1,9})\s*Expired: *(?P<expired>\d{1,9})(?!\d)"
 )
 # What stands in front of a line of `docker compose logs` and of `docker logs --timestamps`: a container's name, a time.
 _COLOUR = re.compile(r"\x1b\[[0-9;:?]*[A-Za-z]")
 _FRONT = re.compile(r"(?P<container>[\w.-]+ *\| ?)?(?:\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d) ?)?")
 _LINES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], dict[str, Any]]], ...] = (
     (
-        re.compile(r"\[VisitorPool\] (?:✓ )?Allocated: (?P<user>\S*?(?P<slot>\d+))(?!\S)"),
+        re.compile(r"\[VisitorPool\] (?:✓ )?Allocated: (?P<user>\S*?(?<!\d)(?P<slot>\d{1,9}))(?!\S)"),
         lambda found: {"event": "allocated", "user": found["user"], "slot": int(found["slot"])},
     ),
     (
-        re.compile(r"\[VisitorPool\] Project ID: (?P<id>\d+)(?!\S)"),
+        re.compile(r"\[VisitorPool\] Project ID: (?P<id>\d{1,18})(?!\S)"),
         lambda found: {"event": "project-id", "project_id": int(found["id"])},
     ),
     (
@@ -36,7 +36,7 @@ _LINES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], dict[str, Any]]],
         lambda found: {"event": "project", "project": found["project"]},
     ),
     (
-        re.compile(r"\[(?P<user>[\w.-]*?(?P<slot>\d+))\] \[(?P<component>[^\]]+)\] (?P<message>.*\S)"),
+        re.compile(r"\[(?P<user>[\w.-]*?(?<!\d)(?P<slot>\d{1,9}))\] \[(?P<component>[^\]]+)\] (?P<message>.*\S)"),
         lambda found: {
             "event": "activity",
             "user": found["user"],

@@ -12,55 +12,93 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from ..report.finding import WARNING, Finding, ShipshapeError, failure
+from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError, failure
 from ..report.result import Report
 from . import journals, plan
 from .judge import has_ended, state
-from .model import CLEANING, RESETTING, OnDisk, Seen, Slot, User, is_directory_name
+from .model import CLEANING, RESETTING, Lease, OnDisk, Seen, Slot, User, is_directory_name
 from .receipts import Receipts, proof
 from .reconcile import Pool
 
 _MARK = ".from-"
-_SLACK = 60.0  # seconds that two clocks may differ by
+_SLACK = 0.1  # seconds by which file systems are late
+_HEALS = "Mend that, then run this again, or state: present: either finishes it or puts the project back"
 
 
 class Transfer:
+    """`failed`: what went wrong while healing. `stuck`: slots that nothing may be done to until somebody has looked,
+    and in check mode those whose transfers a run would finish or undo."""
+
     def __init__(self, pool: Pool, report: Report, check: bool) -> None:
         self._pool, self._records, self._root = pool, pool.records, pool.root
         self._report, self._check = report, check
         self._receipts = Receipts(self._root.path)
-        self.stuck: set[int] = set()  # slots that nothing may be done to until somebody has looked
-        self._foretold: set[int] = set()  # in check mode: slots whose transfers a run would finish or undo
+        self.failed: list[Finding] = []
+        self.stuck: set[int] = set()
+        self._unsettled: set[int] = set()  # slots of whose former transfers a project is still about
 
     # -- what killed runs have left ---------------------------------------------------------------------------------
 
-    def heal(self) -> list[Finding]:
+    def heal(self) -> None:
         """Finishes or undoes transfers that were not brought to their end. One that cannot be is told, and keeps nobody
         from the other slots."""
-        failed: list[Finding] = []
         for number, document in journals.unfinished(self._root).items():
-            told = ("heal-transfer", str(document["user"]), f"a transfer to {document['to']} was not finished")
+            with self._told_of(number):
+                self._heal(number, document)
+
+    def _heal(self, number: int, document: Mapping[str, Any]) -> None:
+        told = ("heal-transfer", str(document["user"]), f"a transfer to {document['to']} was not finished")
+        with self._alone_with(number) as locked:
+            if not locked:
+                self._pool.busy([number])
+                self.stuck.add(number)
+                return
+            if self._is_lost(document):
+                self._leave(document["user"], document["to"], journals.path(self._root, number))
+                self._unsettled.add(number)
+                return
             if self._check:
                 self._report.planned(*told)
-                self._foretold.add(number)
-                continue
+                self.stuck.add(number)
+                return
             changed = self._report.changed
             try:
                 with self._report.doing(*told):
                     committed = self._settle(document)
-            except ShipshapeError as error:
+            except ShipshapeError:
                 self._report.changed = changed
-                self.stuck.add(number)
-                failed += error.findings
-                continue
-            if committed:
-                self._finish(document)
-            journals.end(self._root, number)
-        return failed
+                raise
+        if committed:
+            self._finish(document)
+        journals.end(self._root, number)
+
+    @contextmanager
+    def _alone_with(self, number: int) -> Iterator[bool]:
+        """Whether nobody else is at the slot while this lasts. A look takes no locks."""
+        if self._check:
+            yield True
+            return
+        with self._records.store.slot_locks([number]) as locked, self._records.store.transaction():
+            yield bool(locked)
+
+    @contextmanager
+    def _told_of(self, number: int) -> Iterator[None]:
+        """What goes wrong with the transfer of one slot is noted, and the others go on."""
+        try:
+            yield
+        except ShipshapeError as error:
+            self.failed += error.findings
+            self.stuck.add(number)
+        except OSError as error:
+            what = f"its transfer could be neither finished nor undone: {error.strerror or error}"
+            name = self._pool.settings.name(number)
+            self.failed.append(Finding(CRITICAL, name, "transfer-unfinished", what, _HEALS))
+            self.stuck.add(number)
 
     def heal_marks(self, seen: Seen) -> bool:
         """What an application's own transfer has left when it was killed: a file `.from-SLOT` in the account's
@@ -70,41 +108,57 @@ class Transfer:
         for account, name in self._root.marks(_MARK):
             slot = numbers.get(name)
             if slot is not None and self._pool.settings.number(account) is None:
-                found = self._heal_mark(slot, account) or found
+                with self._told_of(slot.number):
+                    found = self._heal_mark(slot, account) or found
         return found
 
     def _heal_mark(self, slot: Slot, account: str) -> bool:
         told = ("heal-transfer", slot.name, f"a transfer to {account} was not finished")
-        if self._check:
-            self._report.planned(*told)
-            return True
-        with self._records.store.slot_locks([slot.number]) as locked, self._records.store.transaction():
-            made = self._root.made_at(account, f"{_MARK}{slot.name}")
+        mark = f"{_MARK}{slot.name}"
+        with self._alone_with(slot.number) as locked:
+            made = self._root.made_at(account, mark)
             if not locked or made is None:
                 return False  # somebody alive has done it, or is at it
             user, project = self._records.user(account), self._pool.settings.project
             committed = user is not None and project in self._records.slugs(user.id)
             moved = not committed and bool(self._root.inode(account, project))
-            if moved and not self._is_of(slot, made):
-                what = f"{account}/{project} was moved there for an earlier lease of {slot.name}, and is nobody's"
-                remedy = (
-                    f"Look whose it is. Nothing was touched; remove {account}/{_MARK}{slot.name} when it is settled"
-                )
-                self._report.add(Finding(WARNING, account, "transfer-mark-old", what, remedy))
+            if moved and not self._is_of(self._records.lease(slot.number), made):
+                self._leave(slot.name, account, f"{self._root.path}/{account}/{mark}")
                 return False
+            if self._check:
+                self._report.planned(*told)
+                self.stuck.add(slot.number)
+                return True
             with self._report.doing(*told):
                 if moved:
                     self._put_back(account, slot.name)
-                self._root.remove_mark(account, f"{_MARK}{slot.name}")
+                self._root.remove_mark(account, mark)
         return True
 
-    def _is_of(self, slot: Slot, made: float) -> bool:
-        """Whether a mark that was made then is one of the lease that holds now."""
-        lease = slot.lease
-        if lease is None or not lease.active:
+    def _is_of(self, lease: Lease | None, made: float) -> bool:
+        """Whether a mark that was made then is one of the lease that holds now. A clock that is off lets the work lie
+        where it is, and never gives it to the next visitor."""
+        if lease is None or not lease.active or lease.ours:
             return False
         since = self._records.since(lease)
         return since is None or made >= since.timestamp() - _SLACK
+
+    def _is_lost(self, document: Mapping[str, Any]) -> bool:
+        """Whether the project lies with the account, which the database does not know of, and the lease that it was of
+        is over: the slot may be somebody else's."""
+        if self._root.inode(document["to"], self._pool.settings.project) != document["inode"]:
+            return False
+        owner = self._owner(document)
+        if owner != document["user"]:
+            return owner is None
+        lease = self._records.lease(int(document["slot"]))
+        return lease is None or not lease.active or _fingerprint(lease) != document.get("lease")
+
+    def _leave(self, slot: str, account: str, record: str) -> None:
+        project = self._pool.settings.project
+        what = f"{account}/{project} was moved there in an earlier lease of {slot}, and is nobody's by the database"
+        remedy = f"Look whose it is. Nothing was touched; remove {record} when it is settled"
+        self._report.add(Finding(WARNING, account, "transfer-mark-old", what, remedy))
 
     def _put_back(self, account: str, slot: str) -> None:
         """What the slot's visitor has made there meanwhile is kept beside it."""
@@ -113,12 +167,13 @@ class Transfer:
             what = f"a second project was made while the first was at {account}; it is kept as {slot}/{kept}"
             remedy = "Whoever holds the slot may want something of it; it goes when the lease ends"
             self._report.add(Finding(WARNING, slot, "transfer-two-projects", what, remedy))
+        self._root.account(slot)
         self._root.move(account, slot)
 
     def _settle(self, document: Mapping[str, Any]) -> bool:
         """Whether the database has it; the disk then agrees."""
         source, target, project = document["user"], document["to"], self._pool.settings.project
-        committed = self._is_committed(document)
+        committed = bool(self._owner(document) == target)
         moved = self._root.inode(target, project) == document["inode"]
         try:
             if committed and self._root.inode(source, project) == document["inode"]:
@@ -139,17 +194,24 @@ class Transfer:
             raise failure(source, "transfer-stuck", what, remedy) from error
         return committed
 
-    def _is_committed(self, document: Mapping[str, Any]) -> bool:
-        user = self._records.user(document["to"])
-        ids = self._records.project_ids(user.id) if user is not None else set()
-        return str(document["project_id"]) in {str(at) for at in ids}
+    def _owner(self, document: Mapping[str, Any]) -> str | None:
+        """Which of the two the database gives the project to; None for neither."""
+        for name in (document["user"], document["to"]):
+            user = self._records.user(name)
+            if user is not None and str(document["project_id"]) in map(str, self._records.project_ids(user.id)):
+                return str(name)
+        return None
 
     # -- moving -----------------------------------------------------------------------------------------------------
 
     def run(self, number: int, session_key: str, token: str, to_user: str) -> None:
-        document = {"slot": number, "to": to_user, "proof": proof(session_key, token)}
-        if number in self.stuck or number in self._foretold or self._is_done(document):
+        document: dict[str, Any] = {"slot": number, "to": to_user, "proof": proof(session_key, token)}
+        if number in self.stuck or self._is_done(document):
             return  # what is left to do after healing, only a run can know
+        if number in self._unsettled:
+            what = "what an earlier transfer of it has moved is nobody's yet, and this one would hide that"
+            remedy = "Settle that one first; the warning says how"
+            raise failure(self._pool.settings.name(number), "transfer-refused", what, remedy)
         seen = self._pool.look()
         slot = seen.slot(number)
         if not self._owns(slot, seen, session_key, token):
@@ -165,11 +227,12 @@ class Transfer:
         if self._check:
             self._report.planned(*told)
             left = replace(slot, project=None, disk=OnDisk(present=True))
-            self._pool.foretell(plan.cleared(left, reason))
+            self._pool.foretell(plan.cleared(left, seen, reason))
             return
         made = not self._root.inode(to_user)
         inode = self._root.inode(slot.name, self._pool.settings.project)
-        ids = {"project_id": _plain(slot.project.id), "inode": inode, "made": made, "user": slot.name}
+        document.update(project_id=_plain(slot.project.id), inode=inode, made=made, user=slot.name)
+        document["lease"] = _fingerprint(slot.lease) if slot.lease is not None else ""
         changed = self._report.changed
         with self._report.doing(*told):
             try:
@@ -177,7 +240,7 @@ class Transfer:
                     if not locked:
                         what = "somebody else moves or cleans it at this moment"
                         raise failure(slot.name, "transfer-refused", what, "Run this again")
-                    self._move(slot, target, {**document, **ids}, seen)
+                    self._move(slot, target, document, seen)
             except ShipshapeError:
                 if number not in self.stuck:
                     self._report.changed = changed  # it is all as it was
@@ -271,10 +334,26 @@ class Transfer:
         seen = self._pool.look()
         slot = seen.slot(number)
         if state(slot, seen) == CLEANING:
-            failed = self._pool.run(plan.cleared(slot, "its project was transferred"), seen)
+            self._bring_along(document)
+            failed = self._pool.run(plan.cleared(slot, seen, "its project was transferred"), seen)
             if failed:
                 raise ShipshapeError(*failed)
         self._receipts.add(number, document["to"], document["proof"])
+
+    def _bring_along(self, document: Mapping[str, Any]) -> None:
+        """What was set aside when an interrupted transfer was undone is the same visitor's."""
+        slot, account = document["user"], document["to"]
+        for kept in self._root.move_set_aside(slot, account):
+            self._report.findings = [
+                at for at in self._report.findings if (at.code, at.subject) != ("transfer-two-projects", slot)
+            ]
+            what = f"a second project was made while the transfer was interrupted; it is kept as {account}/{kept}"
+            remedy = "Whoever has the account may want something of it; remove it when that is settled"
+            self._report.add(Finding(WARNING, account, "transfer-two-projects", what, remedy))
+
+
+def _fingerprint(lease: Lease) -> str:
+    return proof(lease.session_key, lease.token)
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What killed transfers have left, in pools where the world has gone on since: nobody's work reaches anybody else, what
+cannot be settled is said and left, and keeps nobody from the other slots."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, journals, transfer
+from tests.support.engine import Engine
+from tests.support.pools import PROJECT, Server, World, make_template, now, postgresql, run, sqlite, told
+
+ABSTRACT = "01_manuscript/abstract.tex"
+
+
+class KilledError(BaseException):
+    """Nothing catches it, as nothing catches SIGKILL."""
+
+
+@pytest.fixture(scope="module")
+def server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with postgresql(engine, tmp_path_factory.mktemp("server")) as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    kind = request.param
+    database = sqlite(tmp_path / "app.db") if kind == "sqlite" else request.getfixturevalue("server").database()
+    database.make()
+    (tmp_path / "users").mkdir(mode=0o750)
+    world = World(database, tmp_path / "users", make_template(tmp_path / "template"), size=3)
+    world.well()
+    yield world
+    database.close()
+
+
+def codes(result: dict[str, Any]) -> list[str]:
+    return [at["code"] for at in result["findings"]]
+
+
+def where(pool: World, name: str = "thesis.tex") -> list[str]:
+    return sorted(str(path.relative_to(pool.root)) for path in pool.root.rglob(name))
+
+
+def begin(pool: World) -> dict[str, Any]:
+    """A visitor with work, and the transfer that he is about to be given."""
+    visit = pool.visit()
+    assert visit is not None
+    pool.save(1, "thesis.tex", "private work of A")
+    pool.sign_up("alice")
+    return {"state": "transferred", "slot": 1, "session_key": visit[1], "token": visit[2], "to_user": "alice"}
+
+
+def killed(pool: World, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *, after: bool) -> dict[str, Any]:
+    options = begin(pool)
+    real = getattr(owner, name)
+
+    def kill(*words: Any) -> Any:
+        if after:
+            real(*words)
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, kill)
+        with pytest.raises(KilledError):
+            run("visitor_pool", pool.given(**options))
+    return options
+
+
+def in_between(pool: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Killed when the directory is the account's, and the database has not been told."""
+    return killed(pool, monkeypatch, disk.Root, "move", after=True)
+
+
+def free(pool: World) -> None:
+    """The application frees and clears slot 1 by itself."""
+    table = "project_app_visitorallocation"
+    pool.sql(
+        f"UPDATE {table} SET is_active = false, session_key = '', expires_at = %s WHERE visitor_number = 1", [now()]
+    )
+    pool.save(1, ABSTRACT, "An abstract.")
+
+
+def mark(pool: World) -> None:
+    """What an application's own transfer leaves when it is killed half-way."""
+    account = pool.root / "alice"
+    account.mkdir()
+    pool.path(1).rename(account / PROJECT)
+    (account / ".from-visitor-001").touch()
+
+
+ALICES = ["alice/default-project/scitex/writer/thesis.tex"]
+
+
+def test_the_next_visitor_never_gets_it(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = in_between(pool, monkeypatch)
+    free(pool)
+    assert pool.visit()[0] == 1  # type: ignore[index]
+    pool.save(1, "b.tex", "work of B")
+    for state in ("present", "expired", "present"):
+        foretold = pool.call(check=True, state=state)
+        result = pool.call(state=state)
+        assert not result.get("failed"), result["msg"]
+        assert told(foretold) == told(result) == []
+        [finding] = [at for at in result["findings"] if at["code"] == "transfer-mark-old"]
+        assert finding["subject"] == "alice"
+        assert "transfer-1.json" in finding["remedy"]
+        assert where(pool) == ALICES
+        assert where(pool, "b.tex") == ["visitor-001/default-project/scitex/writer/b.tex"]
+    # Nobody else's transfer of that slot hides it.
+    refused = pool.call(**options)
+    assert refused["failed"]
+    assert "transfer-refused" in codes(refused)
+    # Settled by hand, all is well.
+    (pool.root / "alice" / PROJECT).rename(pool.root / "settled")
+    (pool.root / ".visitor-pool/transfer-1.json").unlink()
+    assert "transfer-mark-old" not in codes(pool.well())
+
+
+def test_an_account_that_was_renamed_since(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed(pool, monkeypatch, journals, "end", after=False)
+    assert pool.visit()[0] == 1  # type: ignore[index]
+    pool.sql("UPDATE auth_user SET username = 'alice2' WHERE username = 'alice'")
+    result = pool.call()
+    assert not result.get("failed"), result["msg"]
+    assert where(pool) == ALICES
+
+
+@pytest.mark.parametrize("key", ["shipshape:quarantined", "shipshape:resetting"])
+def test_a_mark_of_a_slot_that_is_no_visitors_now(pool: World, key: str) -> None:
+    begin(pool)
+    mark(pool)
+    pool.sql("UPDATE project_app_visitorallocation SET session_key = %s WHERE visitor_number = 1", [key])
+    result = pool.call()
+    assert not result.get("failed"), result["msg"]
+    assert "transfer-mark-old" in codes(result)
+    assert where(pool) == ALICES
+
+
+def test_what_the_visitor_did_meanwhile_comes_along(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = in_between(pool, monkeypatch)
+    pool.save(1, ABSTRACT, "made by the application")
+    pool.save(1, "second.tex", "hours of work")
+    result = pool.call(**options)
+    assert not result.get("failed"), result["msg"]
+    assert where(pool) == ALICES
+    [kept] = where(pool, "second.tex")
+    assert kept.startswith("alice/default-project.")
+    [finding] = [at for at in result["findings"] if at["code"] == "transfer-two-projects"]
+    assert "/".join(kept.split("/")[:2]) in finding["message"]
+    assert not pool.well()["changed"]
+
+
+def test_a_slot_that_drains_goes_with_its_transfer(pool: World) -> None:
+    visits = [pool.visit() for _ in range(3)]
+    assert visits[2] is not None
+    pool.call(size=2)
+    pool.sign_up("alice")
+    options = {"state": "transferred", "slot": 3, "session_key": visits[2][1], "token": visits[2][2]}
+    foretold = pool.call(check=True, size=2, to_user="alice", **options)
+    result = pool.call(size=2, to_user="alice", **options)
+    assert told(foretold) == told(result)
+    assert told(result)[-1][:2] == ("remove-slot", "visitor-003")
+    assert pool.visit(size=3) is None
+    assert not pool.call(size=2)["changed"]
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_the_slots_directory_is_gone(pool: World, monkeypatch: pytest.MonkeyPatch, journal: bool) -> None:
+    if journal:
+        in_between(pool, monkeypatch)
+    else:
+        begin(pool)
+        mark(pool)
+    pool.path(1).parent.rmdir()
+    pool.visit()
+    pool.end(2)
+    result = pool.call(state="expired")
+    assert not result.get("failed"), result["msg"]
+    assert result["cleared"] == 1
+    assert where(pool) == ["visitor-001/default-project/scitex/writer/thesis.tex"]
+
+
+def test_one_that_cannot_be_healed_keeps_nobody_from_the_others(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(pool)
+    mark(pool)
+    pool.visit()
+    pool.end(2)
+    place = pool.path(1).parent
+    place.rmdir()
+    place.write_text("in the way")
+    for check in (True, False):
+        result = pool.call(state="expired", check=check)
+        assert check or result["failed"]
+    assert result["cleared"] == 1
+    assert not pool.row(2)["is_active"]
+    assert where(pool) == ALICES
+    place.unlink()
+    assert not pool.call().get("failed")
+    assert where(pool) == ["visitor-001/default-project/scitex/writer/thesis.tex"]
+
+
+def test_one_that_cannot_be_brought_to_its_end(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed(pool, monkeypatch, transfer.Transfer, "_finish", after=False)
+    pool.visit()
+    pool.end(2)
+    place = pool.path(1).parent
+    subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)  # nothing can be renamed away from there
+    try:
+        result = pool.call(state="expired")
+        assert result["failed"]
+        assert (result["cleared"], pool.row(2)["is_active"]) == (1, False)
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+    assert not pool.call().get("failed")
+    assert where(pool) == ALICES
+
+
+def test_check_mode_foretells_what_is_left_alone(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (pool.root / "alice" / PROJECT).mkdir(parents=True)
+    (pool.root / "alice/.from-visitor-001").touch()
+    foretold, result = pool.call(check=True), pool.call()
+    assert told(foretold) == told(result) == []
+    assert "transfer-mark-old" in codes(foretold)
+    assert os.listdir(pool.root / "alice/default-project") == []
+
+
+def test_check_mode_foretells_what_is_healed(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_between(pool, monkeypatch)
+    foretold, result = pool.call(check=True), pool.call()
+    assert told(foretold) == told(result)
+    assert [action for action, _, _ in told(result)] == ["heal-transfer"]
+
+
+def test_a_transfer_that_ends_while_somebody_looks(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_between(pool, monkeypatch)
+    real = journals._read
+
+    def gone(root: disk.Root, scratch: int, name: str) -> Any:
+        os.unlink(name, dir_fd=scratch)
+        return real(root, scratch, name)
+
+    monkeypatch.setattr(journals, "_read", gone)
+    assert not run("visitor_pool_info", pool.given()).get("failed")
