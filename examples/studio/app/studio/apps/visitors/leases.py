@@ -40,7 +40,8 @@ class Lease:
         return username(self.number)
 
 
-# Free slots that have a visitor's account and a project, each look at the two limited to the rows that are met.
+# Free slots that have a visitor's account and a project, each look at the two limited to the rows that are met. A row
+# that still bears a session was freed by somebody who has not cleared the slot.
 _CANDIDATES_POSTGRESQL = """
     FROM project_app_visitorallocation AS slot
     CROSS JOIN LATERAL (
@@ -52,7 +53,7 @@ _CANDIDATES_POSTGRESQL = """
             %s || lpad(slot.visitor_number::text, greatest(3, length(slot.visitor_number::text)), '0')
         LIMIT 1
     ) AS own
-    WHERE NOT slot.is_active
+    WHERE NOT slot.is_active AND slot.session_key = ''
 """
 # The lowest of them. A row that another visit is just taking is passed by, not waited for: no two visits get the same,
 # and none waits for another. The CTE is run once, where a subquery in the UPDATE could be run again for each row.
@@ -72,7 +73,7 @@ _CANDIDATES_SQLITE = """
     JOIN auth_user AS account ON account.id = project.owner_id AND account.is_active
         AND NOT account.is_staff AND NOT account.is_superuser AND account.password LIKE '!%%'
         AND account.username = %s || printf('%%03d', slot.visitor_number)
-    WHERE NOT slot.is_active
+    WHERE NOT slot.is_active AND slot.session_key = ''
 """
 # SQLite lets one writer in at a time, and the whole statement is inside.
 _TAKE_SQLITE = f"""
