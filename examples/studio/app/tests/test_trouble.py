@@ -10,7 +10,7 @@ from unittest import mock
 from urllib.parse import urlencode
 
 from django.contrib.sessions.models import Session
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse
 from django.test import override_settings
 
@@ -196,9 +196,10 @@ class Saving(PoolCase):
         assert self.abstract("visitor-001") == "new"
 
     def test_without_a_database_the_text_comes_back_too(self) -> None:
-        with mock.patch(CURSOR, side_effect=OperationalError("down")):
-            response = self.post()
-        self.assertContains(response, "precious", status_code=503)
+        for error in (OperationalError("down"), InterfaceError("connection already closed")):
+            with mock.patch(CURSOR, side_effect=error):
+                response = self.post()
+            self.assertContains(response, "precious", status_code=503)
 
     def test_all_that_the_page_allows_arrives(self) -> None:
         names = ("abstract", "introduction", "methods", "results", "discussion")

@@ -31,6 +31,17 @@ class StorageError(OSError):
     """The data root or the template is in trouble, so nothing is to be concluded about the slots."""
 
 
+@contextmanager
+def trouble() -> Iterator[None]:
+    """A fault of the disk is nobody's mistake: the page says so, and that one may come again."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(str(error)) from error
+
+
 def check() -> None:
     """Raises StorageError when no slot can be cleaned just now: without the data root, or without the template."""
     check_root()

@@ -70,7 +70,9 @@ class Slot:
     def findings(self) -> list[str]:
         if self.foreign:
             return [f"{self.name}: the account is somebody's, and no slot's"]
-        found = [] if self.busy else [f"{self.name}: its {what} is missing" for what in self.lacks()]
+        if self.busy:
+            return []  # whoever is at work on it is not done yet
+        found = [f"{self.name}: its {what} is missing" for what in self.lacks()]
         if self.unreadable:
             found.append(f"{self.name}: its directory cannot be read: {self.unreadable}")
         if self.orphan:
@@ -79,7 +81,7 @@ class Slot:
             found.append(f"{self.name}: is left over from a larger pool")
         if self.row is not None and self.row.state == "quarantined":
             found.append(f"{self.name}: could not be cleaned, and is quarantined")
-        if self.row is not None and self.row.state == "resetting" and not self.busy:
+        if self.row is not None and self.row.state == "resetting":
             found.append(f"{self.name}: its cleaning was begun and has not ended")
         if self.project is not None and self.directory and self.project.writer_initialized != self.workspace:
             found.append(f"{self.name}: the database says otherwise than the disk about its workspace")
