@@ -95,10 +95,9 @@ def visitors() -> str:
     rows = list(VisitorAllocation.objects.all())
     if not rows:
         raise UnhealthyError("unprovisioned, there is no slot: manage.py create_visitor_pool")
-    accounts = set(leases.accounts().values_list("username", flat=True))
-    states = Counter(
-        row.state for row in rows if row.state == "quarantined" or username(row.visitor_number) in accounts
-    )
+    names = set(leases.accounts().values_list("username", flat=True))
+    # Without an account a lease is nobody's, and no slot comes of it.
+    states = Counter(row.state for row in rows if row.state == "quarantined" or username(row.visitor_number) in names)
     free, unclean = leases.count_free(), states["expired"] + states["resetting"]
     text = f"{states['leased']} lent, {free} free, {states['quarantined']} quarantined"
     if unclean:

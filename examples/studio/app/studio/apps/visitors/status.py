@@ -158,8 +158,9 @@ def look(*, alone: bool = False) -> Pool:
     _find_orphans([slot for slot in pool.slots.values() if slot.state == "leased"])
     for slot in pool.slots.values():
         _look_at_disk(slot)
-    for number in [n for n, slot in pool.slots.items() if n in pool.transfers or _unfinished(slot)]:
-        _look_closer(pool, number, alone=alone)
+    for slot in list(pool.slots.values()):
+        if slot.row and not slot.foreign and (slot.number in pool.transfers or slot.findings()):
+            _look_closer(pool, slot, alone=alone)
     return pool
 
 
@@ -176,15 +177,13 @@ def _look_at_rows(pool: Pool, accounts: QuerySet[User], rows: QuerySet[VisitorAl
         pool.at(row.visitor_number).row = row
 
 
-def _unfinished(slot: Slot) -> bool:
-    return slot.row is not None and not slot.foreign and (slot.state == "resetting" or bool(slot.lacks()))
+def _look_closer(pool: Pool, slot: Slot, *, alone: bool) -> None:
+    """What is not whole may be somebody's work that is not done yet, who then has the slot's lock, or the pool's.
 
-
-def _look_closer(pool: Pool, number: int, *, alone: bool) -> None:
-    """What is not whole may be somebody's work that is not done yet, who then has the slot's lock, or the pool's. If
-    nobody has, they may have ended since the first look, so only a second one tells. On SQLite the word `resetting` is
-    all that there is to see of them."""
-    slot = pool.at(number)
+    If nobody has, they may have ended since the first look, so only a second one tells. On SQLite the word `resetting`
+    is all that there is to see of them.
+    """
+    number = slot.number
     resetting = slot.row is not None and slot.row.state == "resetting"
     if connection.vendor != "postgresql":
         slot.busy = resetting and not alone
@@ -193,20 +192,16 @@ def _look_closer(pool: Pool, number: int, *, alone: bool) -> None:
         if not mine or (resetting and not nobody):
             slot.busy = True
             return
-        new = Pool(transfers={number: _still(pool.transfers.get(number, []), number)})
+        begun = [account for account in pool.transfers.get(number, []) if number in transfers.pending(account)]
+        new = Pool(transfers={number: begun})
         names = User.objects.filter(username=username(number))
         _look_at_rows(new, names, VisitorAllocation.objects.filter(visitor_number=number))
+        _find_orphans([again for again in new.slots.values() if again.state == "leased"])
         _look_at_disk(new.at(number))
-    new.at(number).orphan = slot.orphan and new.at(number).state == "leased"
-    if new.slots[number] == Slot(number):
-        del pool.slots[number]  # it has gone: the pool has shrunk
-    else:
-        pool.slots[number] = new.slots[number]
-    pool.transfers[number] = new.transfers[number]
-
-
-def _still(accounts: list[str], number: int) -> list[str]:
-    return [account for account in accounts if number in transfers.pending(account)]
+    del pool.slots[number]
+    if new.at(number) != Slot(number):  # or else the pool has shrunk meanwhile
+        pool.slots |= new.slots
+    pool.transfers |= new.transfers
 
 
 def _find_orphans(leased: list[Slot]) -> None:

@@ -127,7 +127,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """A page from before a log-in, in another tab, has a token that is no longer good. What is typed in it is."""
     if request.path != reverse("visitors:save"):
         return csrf.csrf_failure(request, reason)
-    return _unsaved(request, _texts(request), 403, why="This page was loaded before you logged in or out.")
+    return _unsaved(request, _texts(request), 403, why="The form is from before a log-in or a log-out.")
 
 
 def _texts(request: HttpRequest) -> dict[str, str]:
