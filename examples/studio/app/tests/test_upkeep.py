@@ -114,6 +114,9 @@ class Ended(Seeded):
             with self.killed("studio.apps.visitors.disk.replace"), self.assertRaises(KilledError):
                 pool.keep_up(lambda: None)
             assert self.row(1).state == "resetting"
+            well, said = self.run_command("check_visitor_pool_health")
+            locks = connection.vendor == "postgresql"  # which tell that the cleaner is dead
+            assert (well, "was begun and has not ended" in said) == (not locks, locks), said
             again()
             assert self.row(1).state == "free"
             assert "private" not in self.abstract("visitor-001")
