@@ -91,6 +91,8 @@ SESSION_COOKIE_AGE = int(max(timedelta(weeks=2), VISITOR_LIFETIME).total_seconds
 DATA_UPLOAD_MAX_MEMORY_SIZE = FORM_BYTES
 # A page without the database must not ask it for messages.
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
+# A save that is refused must not lose what was typed.
+CSRF_FAILURE_VIEW = "studio.apps.visitors.views.csrf_failure"
 # Whatever is not said to be something else is production: there visitors' work is not thrown away unasked.
 PRODUCTION = os.environ.get("STUDIO_ENVIRONMENT", "production") not in ("demo", "development", "test")
 

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from unittest import mock
 
 from django.contrib.auth.models import User
+from django.db import OperationalError
 from django.http import HttpResponse
 
 from studio.apps.visitors import handover, leases, slots, transfers
@@ -97,6 +100,27 @@ class LogIn(Written):
         assert self.row(1).state == "free"
         assert "still" not in self.abstract("visitor-001")
         self.assertContains(self.browser.get("/writer/"), "<b>alice</b>")
+
+    def test_a_full_disk_or_a_project_made_meanwhile_is_no_500(self) -> None:
+        before, mend = self.bytes_of("visitor-001"), slots.disk.mend
+        with mock.patch.object(os, "mkdir", side_effect=OSError(errno.ENOSPC, "full")):
+            assert self.log_in().status_code == 503
+
+        def meanwhile(name: str) -> None:
+            Project.objects.create(owner=self.account, slug="default-project", name="thesis")
+            mend(name)
+
+        with mock.patch.object(slots.disk, "mend", meanwhile):
+            self.assertContains(self.log_in(), "would be deleted", status_code=409)
+        assert self.bytes_of("visitor-001") == before
+        assert self.save(self.browser, "still mine") == 302
+
+    def test_the_form_sent_twice_does_not_say_that_the_work_is_gone(self) -> None:
+        with mock.patch("django.contrib.auth.views.auth_login", side_effect=OperationalError("lost")):
+            assert self.log_in().status_code == 503
+        response = self.log_in()
+        self.assertContains(response, "now your account&#x27;s project")
+        self.assertNotContains(response, "no longer there")
 
     def test_a_wrong_password_tells_nothing_and_takes_nothing(self) -> None:
         before = self.snapshot()

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
+import shutil
+from collections.abc import Callable
 from unittest import mock
 
 from django.contrib.auth.models import User
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, OperationalError
 
-from studio.apps.visitors import handover, leases, slots, transfers
+from studio.apps.visitors import accounts, disk, handover, leases, slots, transfers
 from studio.apps.visitors.models import Project, VisitorAllocation
 
 from .visitors import ABSTRACT, FORM, KilledError, Written
@@ -50,6 +53,44 @@ class SignUp(Written):
         assert self.snapshot() == before
         assert not User.objects.filter(username="alice").exists()
         assert self.save(self.browser, "still mine") == 302
+
+    def test_a_file_or_what_nobody_may_look_into_is_somebodys_too(self) -> None:
+        (self.root / "alice").write_text("a file")
+        assert self.sign_up() == 422
+        assert self.client_class().post("/writer/signup", FORM).status_code == 422
+        (self.root / "alice").unlink()
+        for function in ("listdir", "chmod"):
+            (self.root / "alice").mkdir(exist_ok=True)
+            real = getattr(os, function)
+
+            def refused(path: object, *rest: object, real: Callable[..., object] = real, **more: object) -> object:
+                if str(path).endswith("/alice"):
+                    raise PermissionError(errno.EACCES, "Permission denied")
+                return real(path, *rest, **more)
+
+            with self.subTest(function), mock.patch.object(os, function, refused):
+                assert self.sign_up() == 422
+        assert self.save(self.browser, "still mine") == 302
+
+    def test_an_empty_directory_is_nobodys(self) -> None:
+        for browser in (self.browser, self.client_class()):
+            User.objects.filter(username="alice").delete()
+            shutil.rmtree(self.root / "alice", ignore_errors=True)
+            (self.root / "alice").mkdir()
+            assert browser.post("/writer/signup", FORM).status_code == 302
+            self.assertContains(browser.get("/writer/"), "Abstract")
+
+    def test_a_full_disk_is_no_500_and_leaves_no_account_without_a_page(self) -> None:
+        with mock.patch.object(os, "mkdir", side_effect=OSError(errno.ENOSPC, "full")):
+            assert self.sign_up() == 503
+        assert not User.objects.exclude(username__startswith="visitor-").exists()
+        assert self.save(self.browser, "still mine") == 302
+        browser = self.client_class()
+        with mock.patch.object(disk, "build", side_effect=OSError(errno.ENOSPC, "full")):
+            assert browser.post("/writer/signup", FORM).status_code == 302
+        self.assertContains(browser.get("/writer/"), "Create Writer Workspace")
+        browser.post("/writer/workspace")
+        self.assertContains(browser.get("/writer/"), "Abstract")
 
     def test_names_that_are_taken_reserved_or_lead_elsewhere_are_refused(self) -> None:
         User.objects.create_user("bob", password="x")
@@ -166,6 +207,68 @@ class SignUp(Written):
         assert self.bytes_of("visitor-001") == before
         assert not (self.root / "alice").exists()
         assert self.sign_up() == 302
+
+    def test_what_happens_after_the_commit_takes_nothing_back(self) -> None:
+        settle, calls = transfers.settle, []
+
+        def second_fails(slot: str) -> None:
+            calls.append(slot)
+            if len(calls) == 2:
+                raise OSError(errno.EIO, "Input/output error")
+            settle(slot)
+
+        for step, fault in (
+            ("slots.finish", OperationalError("lost")),
+            ("slots.finish", InterfaceError("connection already closed")),
+            ("slots.disk.replace", OSError(errno.ENOSPC, "full")),
+            ("transfers.settle", second_fails),
+        ):
+            with self.subTest(step=step, fault=fault):
+                User.objects.filter(username="alice").delete()
+                shutil.rmtree(self.root / "alice", ignore_errors=True)
+                self.setUp()
+                with mock.patch(f"studio.apps.visitors.{step}", side_effect=fault):
+                    assert self.sign_up() == 302
+                self.assertContains(self.browser.get("/writer/"), "my life&#x27;s work")
+                self.seed()
+                assert self.whole(1)
+
+    def test_an_answer_that_was_lost_is_given_again(self) -> None:
+        with mock.patch.object(accounts, "login", side_effect=OperationalError("lost")):
+            assert self.sign_up() == 503
+        assert self.abstract("alice") == "my life's work"
+        self.assertContains(self.browser.get("/writer/signup"), "alice&#x27;s project now")
+        response = self.browser.post("/writer/signup", FORM, follow=True)
+        self.assertContains(response, "my life&#x27;s work")
+        self.assertNotContains(response, "no longer there")
+
+    def test_the_second_of_two_submits_is_let_in_too(self) -> None:
+        """Its session has ended with the first's log-in. With another password it is refused, and that is not a 400."""
+        sign_up = handover.sign_up
+        for password, status in ((FORM["password"], 302), ("another horse battery", 422)):
+            with self.subTest(status=status):
+                User.objects.filter(username="alice").delete()
+                shutil.rmtree(self.root / "alice", ignore_errors=True)
+                self.setUp()
+                second, first = self.client_class(), []
+                second.cookies.load({name: morsel.value for name, morsel in self.browser.cookies.items()})
+
+                def late(*arguments: object, first: list[int] = first) -> object:
+                    if not first:
+                        first.append(0)
+                        first.append(self.sign_up())
+                    return sign_up(*arguments)
+
+                with mock.patch.object(handover, "sign_up", late):
+                    response = second.post("/writer/signup", {**FORM, "password": password})
+                assert (first[1], response.status_code) == (302, status)
+                if status == 302:
+                    self.assertContains(second.get("/writer/"), "my life&#x27;s work")
+
+    def test_who_has_work_in_a_slot_is_not_logged_in_by_the_form_for_a_new_account(self) -> None:
+        User.objects.create_user(**FORM)
+        assert self.sign_up() == 422
+        assert self.save(self.browser, "still mine") == 302
 
     def test_a_slot_that_cannot_be_rebuilt_is_kept_back_and_the_account_has_its_work(self) -> None:
         with mock.patch.object(slots.disk, "replace", side_effect=OSError("disk full")):

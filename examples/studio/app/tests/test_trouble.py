@@ -10,10 +10,12 @@ from unittest import mock
 from urllib.parse import urlencode
 
 from django.contrib.sessions.models import Session
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse
+from django.test import override_settings
 
-from studio.apps.visitors import disk, sections, slots, visits
+from studio.apps.core import health
+from studio.apps.visitors import disk, pool, sections, slots, visits
 from studio.apps.visitors.models import VisitorAllocation
 
 from .visitors import PoolCase
@@ -113,6 +115,36 @@ class Disk(PoolCase):
             well, said = self.run_command("check_visitor_pool_health")
         assert (well, "visitor-002: its directory cannot be read" in said) == (False, True)
 
+    def test_a_template_that_is_missing_for_a_moment_quarantines_nothing(self) -> None:
+        for number in [self.visit()[1] for _ in range(4)]:
+            self.expire(number)
+        no_marker = self.root / "template"
+        (no_marker / "01_manuscript").mkdir(parents=True)
+        for template in (self.root / "nowhere", no_marker):
+            with override_settings(VISITOR_TEMPLATE=template):
+                self.refused("storage")
+                self.assertRaises(disk.StorageError, pool.renew_expired)
+                well, said = self.run_command("reset_visitor_pool", "--expired")
+                assert (well, "template" in said) == (False, True), said
+                assert "workspaces" in [check.name for check in health.look()[1] if not check.ok]
+            assert self.states() == ["expired"] * 4
+        pool.renew_expired()
+        assert self.states() == ["free"] * 4
+
+    def test_without_a_template_slots_that_are_whole_are_lent_all_the_same(self) -> None:
+        with override_settings(VISITOR_TEMPLATE=self.root / "nowhere"):
+            assert self.visit()[1] == 1
+            assert self.run_command("create_visitor_pool", "--status")[0]
+
+    def test_one_run_of_the_upkeep_quarantines_one_slot_at_most(self) -> None:
+        for number in [self.visit()[1] for _ in range(4)]:
+            self.expire(number)
+        with mock.patch.object(disk, "replace", no(errno.EIO)):
+            self.assertRaises(disk.StorageError, pool.renew_expired)
+        assert self.states() == ["quarantined", "resetting", "expired", "expired"]
+        pool.renew_expired()
+        assert self.states() == ["quarantined", "free", "free", "free"]
+
     def test_a_template_that_is_broken_keeps_no_half_built_tree(self) -> None:
         with mock.patch.object(disk.shutil, "copyfile", no(errno.EIO)), self.assertRaises(OSError):
             disk.build("visitor-001")
@@ -164,9 +196,10 @@ class Saving(PoolCase):
         assert self.abstract("visitor-001") == "new"
 
     def test_without_a_database_the_text_comes_back_too(self) -> None:
-        with mock.patch(CURSOR, side_effect=OperationalError("down")):
-            response = self.post()
-        self.assertContains(response, "precious", status_code=503)
+        for error in (OperationalError("down"), InterfaceError("connection already closed")):
+            with mock.patch(CURSOR, side_effect=error):
+                response = self.post()
+            self.assertContains(response, "precious", status_code=503)
 
     def test_all_that_the_page_allows_arrives(self) -> None:
         names = ("abstract", "introduction", "methods", "results", "discussion")

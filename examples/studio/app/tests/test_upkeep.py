@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from unittest import mock
 
@@ -20,7 +22,7 @@ from studio.apps.visitors import disk, handover, pool, slots, transfers
 from studio.apps.visitors.limits import UPKEEP
 from studio.apps.visitors.models import VisitorAllocation
 
-from .visitors import PoolCase, PoolMixin
+from .visitors import FORM, KilledError, PoolCase, PoolMixin
 
 
 class Seeded(PoolCase):
@@ -83,6 +85,42 @@ class Ended(Seeded):
             assert "private" not in self.abstract("visitor-001")
             assert self.save(other, "and more") == 302
             self.run_command("reset_visitor_pool")
+
+    def test_a_slot_that_was_freed_uncleared_is_cleared_before_it_is_lent(self) -> None:
+        """Somebody has set is_active and nothing else: the former visitor's session is still in the row."""
+        for clean in (pool.renew_expired, self.seed, lambda: self.run_command("create_visitor_pool", "--size", "4")):
+            browser, number = self.visit()
+            assert (number, self.save(browser, "private")) == (1, 302)
+            VisitorAllocation.objects.filter(visitor_number=1).update(is_active=False)
+            assert (self.row(1).state, self.status()["Expired"], self.status()["Free"]) == ("expired", 1, 3)
+            assert self.visit()[1] == 2
+            clean()
+            assert (self.row(1).state, self.row(1).session_key) == ("free", "")
+            assert "private" not in self.abstract("visitor-001")
+            self.run_command("reset_visitor_pool")
+
+    def test_a_visit_that_finds_only_uncleared_slots_clears_one(self) -> None:
+        for browser, _ in [self.visit() for _ in range(self.size)]:
+            self.save(browser, "private")
+        VisitorAllocation.objects.update(is_active=False)
+        assert self.visit()[1] == 1
+        assert "private" not in self.abstract("visitor-001")
+
+    def test_the_upkeep_finishes_what_a_dead_cleaner_has_left(self) -> None:
+        for again in (lambda: pool.keep_up(lambda: None), lambda: self.run_command("reset_visitor_pool", "--expired")):
+            browser, _ = self.visit()
+            self.save(browser, "private")
+            self.expire(1)
+            with self.killed("studio.apps.visitors.disk.replace"), self.assertRaises(KilledError):
+                pool.keep_up(lambda: None)
+            assert self.row(1).state == "resetting"
+            well, said = self.run_command("check_visitor_pool_health")
+            locks = connection.vendor == "postgresql"  # which tell that the cleaner is dead
+            assert (well, "was begun and has not ended" in said) == (not locks, locks), said
+            again()
+            assert self.row(1).state == "free"
+            assert "private" not in self.abstract("visitor-001")
+            assert self.run_command("check_visitor_pool_health")[0]
 
 
 class Overtaken(Seeded):
@@ -149,6 +187,55 @@ class Looking(Seeded):
             assert bad() == ["workspaces", "visitors"]
         with mock.patch.object(disk.os, "fsync", side_effect=OSError(28, "No space left on device")):
             assert "workspaces" in bad()
+
+    def test_an_operators_own_account_is_counted_nowhere(self) -> None:
+        User.objects.create_superuser("visitor-009", password="x")
+        assert self.status() == {"Total slots": 4, "Allocated": 0, "Free": 4, "Expired": 0}
+        said = self.run_command("check_visitor_pool_health")[1]
+        assert [line for line in said.splitlines() if "visitor-009" in line] == [
+            "  visitor-009: the account is somebody's, and no slot's"
+        ]
+
+
+class AtWork(PoolMixin, TransactionTestCase):
+    def elsewhere(self, *words: str) -> tuple[bool, str]:
+        """Another process: the connection's own locks do not keep it out. SQLite's one connection has none."""
+
+        def run() -> tuple[bool, str]:
+            try:
+                return self.run_command(*words)
+            finally:
+                connection.close()
+
+        if connection.vendor != "postgresql":
+            return self.run_command(*words)
+        with ThreadPoolExecutor(1) as other:
+            return other.submit(run).result()
+
+    def test_a_living_cleaner_and_a_sign_up_are_no_findings(self) -> None:
+        self.seed()
+        browser, _ = self.visit()
+        self.visit()
+        self.expire(2)
+        said: list[tuple[bool, str]] = []
+
+        def watched(real: Callable[..., object]) -> Callable[..., object]:
+            def call(*arguments: object) -> object:
+                said.append(self.elsewhere("check_visitor_pool_health"))
+                said.append(self.elsewhere("create_visitor_pool", "--status"))
+                return real(*arguments)
+
+            return call
+
+        with (
+            mock.patch.object(disk, "build", watched(disk.build)),
+            mock.patch.object(transfers, "_settle", watched(transfers._settle)),
+        ):
+            pool.renew_expired()
+            assert browser.post("/writer/signup", FORM).status_code == 302
+        assert len(said) == 6
+        assert all(well for well, _ in said), said
+        assert "note: visitor-001: somebody is at work on it" in said[-1][1]
 
 
 class Locks(PoolMixin, TransactionTestCase):

@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import shutil
 from datetime import timedelta
 from unittest import mock
 
 from django.contrib.auth.models import User
-from django.test import override_settings
+from django.test import Client, override_settings
 from django.utils import timezone
 
 from studio.apps.visitors import leases, sections
 from studio.apps.visitors.models import Project, VisitorAllocation
 
-from .visitors import ABSTRACT, PoolCase
+from .visitors import ABSTRACT, FORM, PoolCase
 
 
 class Visit(PoolCase):
@@ -166,6 +168,68 @@ class Writing(PoolCase):
         super().setUp()
         self.seed()
         self.browser, _ = self.visit()
+
+    def form(self, browser: Client, **texts: str) -> dict[str, str]:
+        """What the writer's form sends: its hidden fields as they are, and a text for each section."""
+        page = browser.get("/writer/").content.decode().partition('action="/writer/save"')[2]
+        hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="(\w+)">', page))
+        return {**hidden, **{f"section:{name}": text for name, text in texts.items()}}
+
+    def test_an_old_tab_saves_into_no_other_workspace(self) -> None:
+        old = self.form(self.browser, abstract="the old tab's")
+        assert self.browser.post("/writer/save", old).status_code == 302
+        self.expire(1)
+        self.browser.get("/writer/")
+        assert self.save(self.browser, "the new tab's") == 302
+        self.assertContains(self.browser.post("/writer/save", old), "the old tab&#x27;s", status_code=403)
+        assert self.abstract("visitor-002") == "the new tab's"
+
+    def test_an_accounts_tab_saves_nothing_after_the_log_out(self) -> None:
+        self.browser.post("/writer/signup", FORM)
+        alices = self.form(self.browser, abstract="alice's chapter")
+        assert self.browser.post("/writer/save", alices).status_code == 302
+        self.browser.post("/writer/logout")
+        before = self.snapshot()
+        self.visit(self.browser)
+        self.assertContains(self.browser.post("/writer/save", alices), "alice&#x27;s chapter", status_code=403)
+        assert self.snapshot() == before
+
+    def test_a_tab_from_before_the_sign_up_goes_on_in_the_same_project(self) -> None:
+        form = self.form(self.browser, abstract="mine")
+        self.browser.post("/writer/signup", FORM)
+        assert self.browser.post("/writer/save", form).status_code == 302
+        assert self.abstract("alice") == "mine"
+
+    def test_what_is_refused_is_given_back(self) -> None:
+        before = self.snapshot()
+        for name, text in (("../abstract", "precious"), ("unknown", "precious"), ("abstract", "precious" * 30_000)):
+            response = self.browser.post("/writer/save", {f"section:{name}": text})
+            self.assertContains(response, "precious", status_code=400)
+        self.assertContains(self.browser.post("/writer/save"), "Nothing could be saved", status_code=400)
+        assert self.snapshot() == before
+
+    def test_a_token_from_before_a_log_in_loses_no_text(self) -> None:
+        browser = self.client_class(enforce_csrf_checks=True)
+        form = self.form(browser, abstract="precious")
+        token = {"csrfmiddlewaretoken": form["csrfmiddlewaretoken"]}
+        assert browser.post("/writer/signup", {**FORM, **token}).status_code == 302
+        response = browser.post("/writer/save", form)
+        self.assertContains(response, "precious", status_code=403)
+        self.assertContains(response, "Nothing could be saved", status_code=403)
+        assert "precious" not in self.abstract("alice")
+        self.assertContains(browser.post("/writer/logout", token), "Forbidden", status_code=403)
+
+    def test_a_section_that_cannot_be_read_is_an_error_and_not_an_empty_page(self) -> None:
+        methods = self.root / "visitor-001" / ABSTRACT.replace("abstract", "methods")
+        methods.unlink()
+        methods.mkdir()
+        response = self.browser.get("/writer/")
+        self.assertNotContains(response, "no section", status_code=503)
+        assert self.client_class().get("/writer/").status_code == 200
+        shutil.rmtree(methods.parent)
+        response = self.browser.get("/writer/")
+        self.assertContains(response, "This workspace has no section")
+        self.assertNotContains(response, "Save")
 
     def test_what_is_saved_is_on_disk_and_on_the_page_and_nowhere_else(self) -> None:
         before = self.snapshot("visitor-002", "visitor-003", "visitor-004")

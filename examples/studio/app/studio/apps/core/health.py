@@ -7,6 +7,7 @@ import logging
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,12 +16,11 @@ from django.conf import settings
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
-from django.db.models import Count, Q
 from django.utils import timezone
 
 from studio.apps.tasks.models import Worker
-from studio.apps.visitors import disk
-from studio.apps.visitors.limits import QUARANTINED
+from studio.apps.visitors import disk, leases
+from studio.apps.visitors.limits import username
 from studio.apps.visitors.models import VisitorAllocation
 
 log = logging.getLogger(__name__)
@@ -91,11 +91,20 @@ def workspaces() -> str:
 
 
 def visitors() -> str:
-    """Whether there is a slot at all that may be lent, now or later: by one look at the rows."""
-    rows = VisitorAllocation.objects.aggregate(all=Count("pk"), held=Count("pk", filter=Q(session_key=QUARANTINED)))
-    if rows["all"] and rows["held"] == rows["all"]:
-        raise UnhealthyError(f"none of {rows['all']} slots could be cleaned: manage.py check_visitor_pool_health --fix")
-    return f"{rows['all'] - rows['held']} of {rows['all']} slots in use"
+    """Whether there is a slot at all that may be lent, now or later: by the rows alone."""
+    rows = list(VisitorAllocation.objects.all())
+    if not rows:
+        raise UnhealthyError("unprovisioned, there is no slot: manage.py create_visitor_pool")
+    names = set(leases.accounts().values_list("username", flat=True))
+    # Without an account a lease is nobody's, and no slot comes of it.
+    states = Counter(row.state for row in rows if row.state == "quarantined" or username(row.visitor_number) in names)
+    free, unclean = leases.count_free(), states["expired"] + states["resetting"]
+    text = f"{states['leased']} lent, {free} free, {states['quarantined']} quarantined"
+    if unclean:
+        text += f", {unclean} to be cleaned"
+    if not (free or unclean or states["leased"]):
+        raise UnhealthyError(f"no slot can be lent ({text}): manage.py check_visitor_pool_health --fix")
+    return text
 
 
 CHECKS: tuple[tuple[Callable[[], str], bool], ...] = (

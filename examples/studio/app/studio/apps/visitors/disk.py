@@ -28,10 +28,34 @@ EVERYBODYS = (*FULL, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errn
 
 
 class StorageError(OSError):
-    """The data root is in trouble, so nothing is to be concluded about the slots in it."""
+    """The data root or the template is in trouble, so nothing is to be concluded about the slots."""
+
+
+@contextmanager
+def trouble() -> Iterator[None]:
+    """A fault of the disk is nobody's mistake: the page says so, and that one may come again."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(str(error)) from error
 
 
 def check() -> None:
+    """Raises StorageError when no slot can be cleaned just now: without the data root, or without the template."""
+    check_root()
+    template = settings.VISITOR_TEMPLATE
+    try:
+        with _open(template) as folder:
+            whole = _has_marker(folder)
+    except OSError as error:
+        raise StorageError(f"the template {template} cannot be read: {error.strerror or error}") from error
+    if not whole:
+        raise StorageError(f"the template {template} is not whole: its {MARKER} is empty")
+
+
+def check_root() -> None:
     """Raises StorageError when the data root cannot be worked in. Nothing is written: on a full disk clearing helps."""
     root = Path(settings.VISITOR_DATA_ROOT)
     try:
@@ -43,7 +67,8 @@ def check() -> None:
 
 
 def _look(folder: Path) -> None:
-    os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    with _open(folder):
+        pass
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, "it is read-only, or somebody else's")
 
@@ -58,7 +83,7 @@ def write_test() -> None:
 
 
 def everybodys(error: OSError) -> bool:
-    """Whether a fault is the data root's, and not that of the one slot where it was met."""
+    """Whether a fault is the data root's or the template's, and not that of the one slot where it was met."""
     try:
         check()
     except StorageError:
@@ -109,13 +134,26 @@ def has_workspace(name: str) -> bool:
     """Whether the marker is there, and not empty. Raises OSError when that cannot be seen."""
     try:
         with opened(name, PROJECT, *WORKSPACE) as folder:
-            seen = os.stat(MARKER, dir_fd=folder, follow_symlinks=False)
-            if stat.S_ISREG(seen.st_mode):
-                return seen.st_size > 0
-        with opened(name, PROJECT, *WORKSPACE, MARKER) as marker:
-            return bool(os.listdir(marker))
+            return _has_marker(folder)
     except OSError as error:
         return _missing(error)
+
+
+def _has_marker(folder: int) -> bool:
+    seen = os.stat(MARKER, dir_fd=folder, follow_symlinks=False)
+    if stat.S_ISREG(seen.st_mode):
+        return seen.st_size > 0
+    with _open(MARKER, os.O_NOFOLLOW, folder) as marker:
+        return bool(os.listdir(marker))
+
+
+@contextmanager
+def _open(path: str | Path, flags: int = 0, folder: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _missing(error: OSError) -> bool:

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 
 from django.contrib.auth.models import User
-from django.db import IntegrityError, transaction
+from django.db import Error, IntegrityError, transaction
 
 from . import disk, leases, slots, transfers
 from .leases import Lease
@@ -26,6 +25,7 @@ class EndedError(Exception):
     """The slot has been cleaned, so what was the visitor's is no longer there."""
 
 
+@disk.trouble()
 def sign_up(name: str, password: str, lease: Lease | None) -> User:
     """A new account. What was written is handed over also when the lease has ended, as long as it is there."""
     if lease is None:
@@ -33,6 +33,7 @@ def sign_up(name: str, password: str, lease: Lease | None) -> User:
     return _hand_over(name, lease, lambda: _create(name, password))
 
 
+@disk.trouble()
 def take_over(account: User, lease: Lease) -> None:
     """An account that there was already gets the visitor's project, if it has none."""
     name = account.username
@@ -47,6 +48,7 @@ def take_over(account: User, lease: Lease) -> None:
     _hand_over(name, lease, without_a_project)
 
 
+@disk.trouble()
 def settle(name: str, *, wait: bool) -> None:
     """What a killed transfer to an account of this name has left. A living one has its slot's lock."""
     for number in transfers.pending(name):
@@ -56,14 +58,18 @@ def settle(name: str, *, wait: bool) -> None:
 
 
 def _hand_over(name: str, lease: Lease, account_for: Callable[[], User]) -> User:
-    with slots.lock(lease.number, wait=True):
-        settle(name, wait=False)
-        account = _move_all(name, lease, account_for)
-        log.info("[VisitorPool] %s: its project is now %s's", lease.name, name)
-        try:
+    account = None
+    try:
+        with slots.lock(lease.number, wait=True):
+            settle(name, wait=False)
+            account = _move_all(name, lease, account_for)
+            log.info("[VisitorPool] %s: its project is now %s's", lease.name, name)
             slots.finish(lease.number)
-        except disk.StorageError as error:
-            log.error("[VisitorPool] %s", error)  # the slot is cleaned later; the work has moved
+    except (OSError, Error):
+        if account is None:
+            raise
+        # The work has moved, and nothing undoes that any more. The slot is cleaned later, by whoever finds it.
+        log.exception("[VisitorPool] %s: was not cleaned after its project had become %s's", lease.name, name)
     return account
 
 
@@ -76,15 +82,22 @@ def _move_all(name: str, lease: Lease, account_for: Callable[[], User]) -> User:
                 raise EndedError
             account = account_for()
             disk.mend(lease.name)  # a visitor who signs up before the first look has a workspace, too
-            Project.objects.filter(pk=lease.project_id).update(owner=account, writer_initialized=True)
+            _give(lease, account)
             slots.take(lease.number)
             _move(lease.name, name)
     except Exception:
         # What the database has not kept is undone on disk. When it cannot be asked now, whoever comes next will do it.
         transfers.settle(lease.name)
         raise
-    transfers.settle(lease.name)
     return account
+
+
+def _give(lease: Lease, account: User) -> None:
+    try:
+        with transaction.atomic():
+            Project.objects.filter(pk=lease.project_id).update(owner=account, writer_initialized=True)
+    except IntegrityError:  # it has got one meanwhile
+        raise TakenError from None
 
 
 def _new(name: str, password: str) -> User:
@@ -93,10 +106,13 @@ def _new(name: str, password: str) -> User:
     with transaction.atomic():
         account = _create(name, password)
         project = Project.objects.create(owner=account, slug=PROJECT, name=PROJECT)
-        if os.path.lexists(disk.home(name)):
+        if not transfers.vacant(disk.home(name)):
             raise TakenError
-    disk.mend(name)
-    Project.objects.filter(pk=project.pk).update(writer_initialized=True)
+    try:
+        disk.mend(name)
+        Project.objects.filter(pk=project.pk).update(writer_initialized=True)
+    except (OSError, Error):
+        log.exception("[VisitorPool] %s has no workspace yet: the writer's page offers to make one", name)
     return account
 
 

@@ -9,10 +9,11 @@ import secrets
 from dataclasses import dataclass, field
 
 from django.conf import settings
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.base import SessionBase
 from django.db import connection
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from .limits import HELD_BACK, PREFIX, PROJECT, number_of, username
@@ -40,7 +41,8 @@ class Lease:
         return username(self.number)
 
 
-# Free slots that have a visitor's account and a project, each look at the two limited to the rows that are met.
+# Free slots that have a visitor's account and a project, each look at the two limited to the rows that are met. A row
+# that still bears a session was freed by somebody who has not cleared the slot.
 _CANDIDATES_POSTGRESQL = """
     FROM project_app_visitorallocation AS slot
     CROSS JOIN LATERAL (
@@ -52,7 +54,7 @@ _CANDIDATES_POSTGRESQL = """
             %s || lpad(slot.visitor_number::text, greatest(3, length(slot.visitor_number::text)), '0')
         LIMIT 1
     ) AS own
-    WHERE NOT slot.is_active
+    WHERE NOT slot.is_active AND slot.session_key = ''
 """
 # The lowest of them. A row that another visit is just taking is passed by, not waited for: no two visits get the same,
 # and none waits for another. The CTE is run once, where a subquery in the UPDATE could be run again for each row.
@@ -72,7 +74,7 @@ _CANDIDATES_SQLITE = """
     JOIN auth_user AS account ON account.id = project.owner_id AND account.is_active
         AND NOT account.is_staff AND NOT account.is_superuser AND account.password LIKE '!%%'
         AND account.username = %s || printf('%%03d', slot.visitor_number)
-    WHERE NOT slot.is_active
+    WHERE NOT slot.is_active AND slot.session_key = ''
 """
 # SQLite lets one writer in at a time, and the whole statement is inside.
 _TAKE_SQLITE = f"""
@@ -115,10 +117,20 @@ def allocate(session_key: str) -> Lease | None:
 
 def any_free() -> bool:
     """Whether a slot is free at this moment, be it that another visit is just taking it."""
+    return _ask_candidates("SELECT 1 {} LIMIT 1") is not None
+
+
+def count_free() -> int:
+    """How many could be lent at this moment, by their rows."""
+    return int((_ask_candidates("SELECT count(*) {}") or (0,))[0])
+
+
+def _ask_candidates(question: str) -> tuple[int] | None:
     candidates = _CANDIDATES_POSTGRESQL if connection.vendor == "postgresql" else _CANDIDATES_SQLITE
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT 1 {candidates} LIMIT 1", [PROJECT, PREFIX])
-        return cursor.fetchone() is not None
+        cursor.execute(question.format(candidates), [PROJECT, PREFIX])
+        row: tuple[int] | None = cursor.fetchone()
+        return row
 
 
 def _whole(row: tuple[int] | None) -> tuple[int, int, int] | None:
@@ -174,14 +186,28 @@ def is_somebodys(account: User) -> bool:
     return account.is_staff or account.is_superuser or account.has_usable_password()
 
 
+def accounts() -> QuerySet[User]:
+    """Those that may be slots'."""
+    unusable = Q(password__startswith=UNUSABLE_PASSWORD_PREFIX, is_staff=False, is_superuser=False)
+    return User.objects.filter(unusable, username__startswith=PREFIX)
+
+
 def remember(session: SessionBase, lease: Lease) -> None:
     session[PROJECT_KEY], session[USER_KEY], session[TOKEN_KEY] = lease.project_id, lease.user_id, lease.token
 
 
 def forget(session: SessionBase) -> None:
-    """Takes the keys out of the session."""
+    """Takes the keys out of the session. One that another request has ended cannot be written any more: it is left."""
+    if session.session_key and not session.exists(session.session_key):
+        session.flush()
     for key in SESSION_KEYS:
         session.pop(key, None)
+
+
+def heir(session: SessionBase) -> User | None:
+    """The account that has taken over what was written in the session's visit."""
+    project = Project.objects.select_related("owner").filter(pk=session.get(PROJECT_KEY)).first()
+    return project.owner if project and number_of(project.owner.username) is None else None
 
 
 def free(number: int) -> None:

@@ -49,9 +49,12 @@ class VisitorAllocation(models.Model):
 
     @property
     def state(self) -> str:
-        """free, leased, expired, resetting or quarantined. At the very instant of its end a lease still holds."""
+        """free, leased, expired, resetting or quarantined. At the very instant of its end a lease still holds.
+
+        Who frees a slot has cleared it, and takes the session out of its row: where one is left, nobody has.
+        """
         if not self.is_active:
-            return "free"
+            return "expired" if self.session_key else "free"
         if self.session_key in HELD_BACK:
             return {RESETTING: "resetting", QUARANTINED: "quarantined"}[self.session_key]
         return "expired" if self.expires_at < timezone.now() else "leased"

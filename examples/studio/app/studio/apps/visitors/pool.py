@@ -18,13 +18,11 @@ from django.db.models import Q
 from django.utils import timezone
 
 from . import disk, leases, slots, status, transfers
-from .limits import FAR, HELD_BACK, PROJECT, RESETTING, UPKEEP, username
+from .limits import FAR, PROJECT, QUARANTINED, RESETTING, UPKEEP, username
 from .models import Project, VisitorAllocation
 from .status import Slot
 
 log = logging.getLogger(__name__)
-
-LENT = Q(is_active=True) & ~Q(session_key__in=HELD_BACK)
 
 
 def provide(size: int | None = None) -> list[str]:
@@ -44,20 +42,34 @@ def provide(size: int | None = None) -> list[str]:
             _make(number, settled=number not in unsettled)
         for slot in sorted(seen.slots.values(), key=lambda slot: slot.number):
             _bring_into_order(slot, wanted)
-        return status.look().findings(wanted)
+        return status.look(alone=True).findings(wanted)
 
 
 def renew_expired(between: Callable[[], None] = lambda: None) -> int:
-    """Clean every slot whose lease has ended, or is no session's; count those that can be lent again. `between` is
-    called after each."""
-    cleaned = 0
-    for row in list(VisitorAllocation.objects.filter(LENT).order_by("visitor_number")):
-        if row.state == "expired":
-            cleaned += slots.renew(row.visitor_number, slots.expired(), wait=False)
-        elif not Session.objects.filter(session_key=row.session_key).exists():
-            cleaned += slots.renew(row.visitor_number, _of_session(row), wait=False)
+    """Clean every slot whose lease has ended, or is no session's, or whose cleaner has died; count those that can be
+    lent again. `between` is called after each.
+
+    One slot may be to blame for a fault, and is quarantined. The next that has it shows that the fault is everybody's
+    (StorageError): otherwise one bad moment of the disk would put the whole pool out of use.
+    """
+    cleaned, blame = 0, True
+    for row in list(VisitorAllocation.objects.exclude(slots.FREE).order_by("visitor_number")):
+        if _clean(row, blame=blame):
+            cleaned += 1
+        elif blame and row.state != "quarantined":
+            blame = not VisitorAllocation.objects.filter(pk=row.pk, session_key=QUARANTINED).exists()
         between()
     return cleaned
+
+
+def _clean(row: VisitorAllocation, *, blame: bool) -> bool:
+    if row.state == "expired":
+        return slots.renew(row.visitor_number, slots.expired(), wait=False, blame=blame)
+    if row.state == "resetting":
+        return slots.finish_dead(row.visitor_number, blame=blame)
+    if row.state == "leased" and not Session.objects.filter(session_key=row.session_key).exists():
+        return slots.renew(row.visitor_number, _of_session(row), wait=False, blame=blame)
+    return False
 
 
 def keep_up(between: Callable[[], None]) -> None:
@@ -175,6 +187,8 @@ def _repair(slot: Slot) -> None:
         slots.renew(slot.number, _of_session(slot.row))
     elif slot.row.is_active:
         _mend(slot)
+    elif slot.row.state == "expired":
+        slots.renew(slot.number, slots.UNCLEARED)
     elif slot.lacks():
         slots.renew(slot.number, slots.FREE)
     elif not slot.project.writer_initialized:

@@ -57,11 +57,12 @@ def finish_dead(number: int, *, blame: bool = True) -> bool:
 
 
 def expired() -> Q:
-    """Leases strictly after their end; those that are put aside are nobody's leases."""
-    return Q(is_active=True, expires_at__lt=timezone.now()) & ~Q(session_key__in=HELD_BACK)
+    """Leases strictly after their end, and slots that were freed uncleared; those that are put aside are no leases."""
+    return UNCLEARED | (Q(is_active=True, expires_at__lt=timezone.now()) & ~Q(session_key__in=HELD_BACK))
 
 
-ANY, FREE = Q(), Q(is_active=False)
+ANY, FREE = Q(), Q(is_active=False, session_key="")
+UNCLEARED = Q(is_active=False) & ~Q(session_key="")
 PUT_ASIDE = Q(is_active=True, session_key__in=HELD_BACK)
 UNFINISHED = Q(is_active=True, session_key=RESETTING)
 

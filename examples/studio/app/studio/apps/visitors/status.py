@@ -10,8 +10,10 @@ from pathlib import Path
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
+from django.db import connection
+from django.db.models import QuerySet
 
-from . import disk, leases, transfers
+from . import disk, leases, slots, transfers
 from .limits import CROWDED, PREFIX, PROJECT, number_of, username
 from .models import Project, VisitorAllocation
 
@@ -28,6 +30,7 @@ class Slot:
     workspace: bool = False
     unreadable: str = ""  # why its directory cannot be looked at
     orphan: bool = False  # leased, and no session can own it
+    busy: bool = False  # somebody is at work on it, so that what it lacks is not missing
 
     @property
     def name(self) -> str:
@@ -65,13 +68,15 @@ class Slot:
         return "missing" if self.lacks() or self.draining else "allocatable"
 
     def findings(self) -> list[str]:
+        if self.foreign:
+            return [f"{self.name}: the account is somebody's, and no slot's"]
+        if self.busy:
+            return []  # whoever is at work on it is not done yet
         found = [f"{self.name}: its {what} is missing" for what in self.lacks()]
         if self.unreadable:
             found.append(f"{self.name}: its directory cannot be read: {self.unreadable}")
         if self.orphan:
             found.append(f"{self.name}: its lease is no session's, and blocks it")
-        if self.foreign:
-            found.append(f"{self.name}: the account is somebody's, and no slot's")
         if self.draining and self.row is not None and self.row.state != "leased":
             found.append(f"{self.name}: is left over from a larger pool")
         if self.row is not None and self.row.state == "quarantined":
@@ -95,6 +100,11 @@ class Pool:
         return sum(slot.state == state for slot in self.slots.values())
 
     @property
+    def total(self) -> int:
+        """Without what is no slot, although its account is called like one."""
+        return sum(not slot.foreign for slot in self.slots.values())
+
+    @property
     def size(self) -> int:
         """The highest number that is in use and is to stay."""
         return max((n for n, slot in self.slots.items() if slot.row and slot.account and not slot.draining), default=0)
@@ -109,8 +119,13 @@ class Pool:
             f"{username(n)}: the transfer of its project to {account} was begun and has not ended"
             for n in sorted(self.transfers)
             for account in self.transfers[n]
+            if n not in self.slots or not self.slots[n].busy
         ]
         return [*absent, *begun, *(found for n in sorted(self.slots) for found in self.slots[n].findings())]
+
+    def notes(self) -> list[str]:
+        """What goes by itself."""
+        return [f"{slot.name}: somebody is at work on it" for _, slot in sorted(self.slots.items()) if slot.busy]
 
     @property
     def usable(self) -> bool:
@@ -119,36 +134,74 @@ class Pool:
 
     @property
     def crowded(self) -> bool:
-        return bool(self.slots) and self.count("leased") > CROWDED * len(self.slots)
+        return self.count("leased") > CROWDED * self.total
 
     def text(self) -> str:
         """The status, word for word as everybody's scripts expect it."""
         return (
-            f"\n=== Visitor Pool Status ===\nTotal slots: {len(self.slots)}\nAllocated: {self.count('leased')}\n"
+            f"\n=== Visitor Pool Status ===\nTotal slots: {self.total}\nAllocated: {self.count('leased')}\n"
             f"Free: {self.count('allocatable')}\nExpired: {self.count('expired')}"
         )
 
 
-def look() -> Pool:
-    """All that is there now. Raises StorageError when the data root itself cannot be looked at."""
-    disk.check()
+def look(*, alone: bool = False) -> Pool:
+    """All that is there now. Raises StorageError when the data root itself cannot be looked at.
+
+    `alone`: whoever asks has just been at work on every slot, and what is not whole is nobody else's unfinished work.
+    """
+    disk.check_root()
     pool = Pool(transfers=transfers.pending())
-    for account in User.objects.filter(username__startswith=PREFIX):
-        number = number_of(account.username)
-        if number is not None:
-            pool.at(number).account = account
-    owners = {slot.account.pk: slot for slot in pool.slots.values() if slot.account}
-    for project in Project.objects.filter(slug=PROJECT, owner__username__startswith=PREFIX):
-        if project.owner_id in owners:
-            owners[project.owner_id].project = project
-    for row in VisitorAllocation.objects.filter(visitor_number__gte=1):
-        pool.at(row.visitor_number).row = row
+    accounts, rows = User.objects.filter(username__startswith=PREFIX), VisitorAllocation.objects.all()
+    _look_at_rows(pool, accounts, rows)
     for number in _directories(Path(settings.VISITOR_DATA_ROOT)):
         pool.at(number)
     _find_orphans([slot for slot in pool.slots.values() if slot.state == "leased"])
     for slot in pool.slots.values():
         _look_at_disk(slot)
+    for slot in list(pool.slots.values()):
+        if slot.row and not slot.foreign and (slot.number in pool.transfers or slot.findings()):
+            _look_closer(pool, slot, alone=alone)
     return pool
+
+
+def _look_at_rows(pool: Pool, accounts: QuerySet[User], rows: QuerySet[VisitorAllocation]) -> None:
+    for account in accounts:
+        number = number_of(account.username)
+        if number is not None:
+            pool.at(number).account = account
+    owners = {slot.account.pk: slot for slot in pool.slots.values() if slot.account}
+    for project in Project.objects.filter(slug=PROJECT, owner__in=accounts):
+        if project.owner_id in owners:
+            owners[project.owner_id].project = project
+    for row in rows.filter(visitor_number__gte=1):
+        pool.at(row.visitor_number).row = row
+
+
+def _look_closer(pool: Pool, slot: Slot, *, alone: bool) -> None:
+    """What is not whole may be somebody's work that is not done yet, who then has the slot's lock, or the pool's.
+
+    If nobody has, they may have ended since the first look, so only a second one tells. On SQLite the word `resetting`
+    is all that there is to see of them.
+    """
+    number = slot.number
+    resetting = slot.row is not None and slot.row.state == "resetting"
+    if connection.vendor != "postgresql":
+        slot.busy = resetting and not alone
+        return
+    with slots.lock(0, wait=False, shared=True) as nobody, slots.lock(number, wait=False) as mine:
+        if not mine or (resetting and not nobody):
+            slot.busy = True
+            return
+        begun = [account for account in pool.transfers.get(number, []) if number in transfers.pending(account)]
+        new = Pool(transfers={number: begun})
+        names = User.objects.filter(username=username(number))
+        _look_at_rows(new, names, VisitorAllocation.objects.filter(visitor_number=number))
+        _find_orphans([again for again in new.slots.values() if again.state == "leased"])
+        _look_at_disk(new.at(number))
+    del pool.slots[number]
+    if new.at(number) != Slot(number):  # or else the pool has shrunk meanwhile
+        pool.slots |= new.slots
+    pool.transfers |= new.transfers
 
 
 def _find_orphans(leased: list[Slot]) -> None:

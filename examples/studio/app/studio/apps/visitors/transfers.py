@@ -32,14 +32,25 @@ class OccupiedError(Exception):
 def move(slot: str, account: str) -> None:
     """Rename the project's directory. What is already there in the new account's name stays as it is, and wins."""
     place = disk.home(account)
+    if not vacant(place):
+        raise OccupiedError(str(place))
+    place.mkdir(exist_ok=True)
     try:
-        place.mkdir()
-    except FileExistsError:
-        if place.is_symlink() or os.listdir(place):
-            raise OccupiedError(str(place)) from None
-    disk.own(place)
-    (place / f"{MARK}{slot}").touch()
+        disk.own(place)
+        (place / f"{MARK}{slot}").touch()
+    except PermissionError:  # an empty directory, and somebody else's
+        raise OccupiedError(str(place)) from None
     os.rename(disk.home(slot) / PROJECT, place / PROJECT)
+
+
+def vacant(place: Path) -> bool:
+    """Whether nothing lies there, or an empty directory. What cannot be looked into is somebody's."""
+    try:
+        return not (place.is_symlink() or os.listdir(place))
+    except FileNotFoundError:
+        return True
+    except (NotADirectoryError, PermissionError):
+        return False
 
 
 def settle(slot: str) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.models import User
-from django.db import DatabaseError
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.db import Error
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views import csrf
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
@@ -90,18 +92,26 @@ def writer(request: HttpRequest) -> HttpResponse:
         raise
 
 
+@disk.trouble()
 def _page(request: HttpRequest, place: Place) -> HttpResponse:
     context: dict[str, Any] = {"place": place, "workspace": place.has_workspace(), "sections": []}
+    if not context["workspace"]:
+        return render(request, "visitors/writer.html", context)
     try:
         with sections.opened(place.owner) as folder:
             if not place.holds():
                 return _ended(request)
-            found = [(name, f"{FIELD}{name}", sections.read(folder, name)) for name in sections.names(folder)]
-            context["sections"] = found
-    except OSError:
-        if context["workspace"]:
-            log.warning("%s: the sections of its workspace cannot be read", place.owner, exc_info=True)
+            context["sections"] = _read(folder)
+    except FileNotFoundError:
+        if not place.holds():
+            return _ended(request)  # the slot was cleaned meanwhile
     return render(request, "visitors/writer.html", context)
+
+
+@disk.trouble()
+def _read(folder: int) -> list[tuple[str, str, str]]:
+    """All sections, or none: a page without those that cannot be read would say that they are not there."""
+    return [(name, f"{FIELD}{name}", sections.read(folder, name)) for name in sections.names(folder)]
 
 
 def _ended(request: HttpRequest, texts: dict[str, str] | None = None) -> HttpResponse:
@@ -109,37 +119,54 @@ def _ended(request: HttpRequest, texts: dict[str, str] | None = None) -> HttpRes
     return render(request, "visitors/ended.html", {"texts": texts or {}}, status=403)
 
 
-@require_POST
-@never_cache
-def save(request: HttpRequest) -> HttpResponse:
-    texts = {
+def _unsaved(request: HttpRequest, texts: dict[str, str], status: int, **why: object) -> HttpResponse:
+    return render(request, "visitors/unsaved.html", {"texts": texts, **why}, status=status)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """A page from before a log-in, in another tab, has a token that is no longer good. What is typed in it is."""
+    if request.path != reverse("visitors:save"):
+        return csrf.csrf_failure(request, reason)
+    return _unsaved(request, _texts(request), 403, why="The form is from before a log-in or a log-out.")
+
+
+def _texts(request: HttpRequest) -> dict[str, str]:
+    return {
         field.removeprefix(FIELD): value.replace("\r\n", "\n")
         for field, value in request.POST.items()
         if field.startswith(FIELD)
     }
+
+
+@require_POST
+@never_cache
+def save(request: HttpRequest) -> HttpResponse:
+    texts = _texts(request)
+    if not texts:
+        return _unsaved(request, texts, 400, why="There was no section in what was sent.")
     if any(not SECTION.fullmatch(name) or len(text) > SECTION_CHARACTERS for name, text in texts.items()):
-        return HttpResponseBadRequest("That is no section's name, or its text is too long. Nothing was saved.")
+        return _unsaved(request, texts, 400, why="That is no section's name, or its text is too long.")
     saved: list[str] = []
     try:
         return _save(request, texts, saved)
-    except (OSError, DatabaseError):
+    except (OSError, Error):
         log.exception("[Writer] %d of %d sections could not be saved", len(texts) - len(saved), len(texts))
         unsaved = {name: text for name, text in texts.items() if name not in saved}
-        page = render(request, "visitors/unsaved.html", {"texts": unsaved, "saved": saved}, status=503)
+        page = _unsaved(request, unsaved, 503, saved=saved)
         page.headers["Retry-After"] = "60"
         return page
 
 
 def _save(request: HttpRequest, texts: dict[str, str], saved: list[str]) -> HttpResponse:
     place = place_of(request)
-    if place is None:
+    if place is None or not _is_the_forms(request, place):
         return _ended(request, texts)
     try:
         with sections.opened(place.owner) as folder:
             if not place.holds():
                 return _ended(request, texts)
             if not set(texts) <= set(sections.names(folder)):
-                return HttpResponseBadRequest("There is no such section. Nothing was saved.")
+                return _unsaved(request, texts, 400, why="This workspace has no such section.")
             sections.write(folder, texts, saved)
     except FileNotFoundError:
         if not place.holds():
@@ -148,6 +175,12 @@ def _save(request: HttpRequest, texts: dict[str, str], saved: list[str]) -> Http
     log.info("[%s] [Writer] Saving %d sections for manuscript", place.owner, len(texts))
     messages.success(request, "Saved.")
     return redirect("visitors:writer")
+
+
+def _is_the_forms(request: HttpRequest, place: Place) -> bool:
+    """An old tab's form may be about a visit that has ended, or an account that has logged out. The next workspace of
+    the same browser is not where that belongs."""
+    return request.POST.get("project", str(place.project_id)) == str(place.project_id)
 
 
 @require_POST

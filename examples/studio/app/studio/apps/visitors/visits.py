@@ -38,7 +38,7 @@ def lease_for(session: SessionBase) -> Lease:
     if lease is not None:
         return lease
     try:
-        disk.check()
+        disk.check_root()
         return _new_lease(session)
     except disk.StorageError as error:
         raise ExhaustedError("storage", str(error), 60) from error

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from studio.apps.visitors.disk import StorageError
+from studio.apps.visitors.status import Pool
 
 
 class PoolCommand(BaseCommand):
@@ -16,6 +17,11 @@ class PoolCommand(BaseCommand):
             return super().execute(*args, **options)
         except StorageError as error:
             raise CommandError(f"Nothing can be said of the visitor pool, nor done: {error}") from error
+
+    def take_note(self, seen: Pool) -> None:
+        """What is not wrong, and yet no figure says. Not on stdout: the status there is read by programs."""
+        for note in seen.notes():
+            self.stderr.write(f"note: {note}")
 
 
 def not_whole(wrong: list[str]) -> str:

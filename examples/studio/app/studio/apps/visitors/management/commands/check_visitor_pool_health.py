@@ -26,6 +26,7 @@ class Command(PoolCommand):
             wrong = pool.provide()
         seen = status.look()
         self.stdout.write(seen.text())
+        self.take_note(seen)
         if seen.crowded:
             self.stdout.write("warning: more than 80 % of the slots are lent; create_visitor_pool --size N makes more")
         if wrong:

@@ -26,6 +26,7 @@ class Command(PoolCommand):
         if options["status"]:
             seen = status.look()
             self.stdout.write(seen.text())
+            self.take_note(seen)
             wrong = seen.findings()
         else:
             self.stdout.write("Initializing visitor pool...")

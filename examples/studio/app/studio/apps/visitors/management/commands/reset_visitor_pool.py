@@ -27,7 +27,9 @@ class Command(PoolCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         if options["expired"]:
             self.stdout.write(f"Expired leases cleared: {pool.renew_expired()}")
-            self.whole(status.look().findings())
+            seen = status.look()
+            self.take_note(seen)
+            self.whole(seen.findings())
             return
         if settings.PRODUCTION and not options["force"]:
             raise CommandError("This is production (STUDIO_ENVIRONMENT): visitors would lose their work. See --force.")
