@@ -32,7 +32,7 @@ ONE = f"""
 UPDATE project_app_visitorallocation SET session_key = %s, allocation_token = %s, allocated_at = now(),
     expires_at = now() + interval '24 hours', is_active = true
 WHERE id = (SELECT a.id FROM project_app_visitorallocation a
-            WHERE NOT a.is_active AND a.visitor_number <= {LEASES}
+            WHERE NOT a.is_active AND a.session_key = '' AND a.visitor_number <= {LEASES}
               AND (SELECT u.is_active FROM auth_user u WHERE u.username = {NAME["postgresql"]})
             ORDER BY a.visitor_number FOR UPDATE SKIP LOCKED LIMIT 1)
 RETURNING visitor_number

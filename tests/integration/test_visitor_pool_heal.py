@@ -4,6 +4,7 @@ cannot be settled is said and left, and keeps nobody from the other slots."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -241,11 +242,56 @@ def test_check_mode_foretells_what_is_healed(pool: World, monkeypatch: pytest.Mo
 
 def test_a_transfer_that_ends_while_somebody_looks(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
     in_between(pool, monkeypatch)
-    real = journals._read
+    real = disk.Root.inode
 
-    def gone(root: disk.Root, scratch: int, name: str) -> Any:
-        os.unlink(name, dir_fd=scratch)
-        return real(root, scratch, name)
+    def gone(root: disk.Root, *parts: str) -> int:
+        if parts[-1].startswith("transfer-"):
+            (pool.root / ".visitor-pool" / parts[-1]).unlink()
+        return real(root, *parts)
 
-    monkeypatch.setattr(journals, "_read", gone)
-    assert not run("visitor_pool_info", pool.given()).get("failed")
+    monkeypatch.setattr(disk.Root, "inode", gone)
+    result = run("visitor_pool_info", pool.given())
+    assert not result.get("failed"), result["msg"]
+    assert "transfer-unfinished" not in codes(result)
+
+
+FORGED: dict[str, Any] = {
+    "slot": 1, "user": "visitor-001", "to": "alice", "inode": 1, "project_id": 1, "made": True, "proof": "", "lease": ""
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        json.dumps({**FORGED, "to": "../elsewhere"}),
+        json.dumps({**FORGED, "user": ".."}),
+        json.dumps({**FORGED, "slot": 2}),
+        json.dumps({**FORGED, "inode": "x"}),
+        json.dumps({"slot": 1}),
+        None,
+    ],
+)
+def test_a_journal_that_somebody_else_has_written(pool: World, text: str | None) -> None:
+    """Containers can write in data_root; what they put there leads root nowhere, and stops no other slot."""
+    pool.visit()
+    pool.save(1, "thesis.tex", "precious")
+    pool.visit()
+    pool.end(2)
+    place = pool.root / ".visitor-pool/transfer-1.json"
+    place.parent.mkdir()
+    if text is None:
+        os.mkfifo(place)
+    else:
+        place.write_text(text)
+    elsewhere = pool.root.with_name("elsewhere") / PROJECT
+    elsewhere.mkdir(parents=True)
+    result = pool.call(state="expired")
+    assert result["failed"]
+    assert "transfer-journal-unreadable" in codes(result)
+    assert result["cleared"] == 1
+    assert elsewhere.is_dir()
+    assert where(pool) == ["visitor-001/default-project/scitex/writer/thesis.tex"]
+    place.unlink()
+    assert not pool.call().get("failed")

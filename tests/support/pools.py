@@ -55,7 +55,7 @@ ALLOCATE = """
 UPDATE project_app_visitorallocation SET session_key = %s, allocation_token = %s, allocated_at = %s, expires_at = %s,
     is_active = true
 WHERE id = (SELECT a.id FROM project_app_visitorallocation a
-            WHERE NOT a.is_active AND a.visitor_number <= %s
+            WHERE NOT a.is_active AND a.session_key = '' AND a.visitor_number <= %s
               AND (SELECT u.is_active FROM auth_user u WHERE u.username = {name})
             ORDER BY a.visitor_number {skip} LIMIT 1)
 RETURNING visitor_number

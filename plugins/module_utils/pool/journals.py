@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+import stat
 from typing import Any
 
 from ..report.finding import failure
 from .disk import JOURNAL, SCRATCH, Root
+from .model import MOST, is_directory_name
 from .walk import new_file, new_name, write
+
+_LONGEST = 1 << 16
 
 
 def begin(root: Root, slot: int, document: Any) -> None:
@@ -36,32 +39,43 @@ def end(root: Root, slot: int) -> None:
     root.drop_scratch()
 
 
-def unfinished(root: Root) -> dict[int, Any]:
-    """By slot, what transfers that were not brought to their end have left."""
-    found: dict[int, Any] = {}
+def unfinished(root: Root) -> list[int]:
+    """The slots whose transfers were not brought to their end."""
     if not root.inode(SCRATCH):
-        return found
+        return []
     with root.scratch() as scratch:
-        for name in sorted(os.listdir(scratch)):
-            number = name[len(JOURNAL) : -len(".json")]
-            if number.isdigit() and name == _name(int(number)):
-                with suppress(FileNotFoundError):  # its transfer has ended at this moment
-                    found[int(number)] = _read(root, scratch, name)
-    return found
+        numbers = (name[len(JOURNAL) : -len(".json")] for name in os.listdir(scratch) if name.startswith(JOURNAL))
+        known = (int(number) for number in numbers if number.isdecimal() and len(number) <= len(str(MOST)))
+        return sorted(number for number in known if root.inode(SCRATCH, _name(number)))
 
 
-def _read(root: Root, scratch: int, name: str) -> Any:
+def read(root: Root, slot: int) -> dict[str, Any] | None:
+    """What `begin` wrote; None when the transfer has ended at this moment. Whoever may write in data_root could have
+    put something else there, which is not acted on."""
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=scratch)
+        with root.scratch() as scratch:
+            fd = os.open(_name(slot), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=scratch)
         with os.fdopen(fd, encoding="utf-8") as stream:
-            return json.load(stream)
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise ValueError("it is no file")
+            return _checked(json.loads(stream.read(_LONGEST)), slot)
     except FileNotFoundError:
-        raise
+        return None
     except (OSError, ValueError) as error:
-        where = os.path.join(root.path, SCRATCH, name)
-        what = "an unfinished transfer has left this file, and it cannot be read"
+        what = f"an unfinished transfer has left this file, and it cannot be read: {error}"
         remedy = "Look at it by hand: it names the slot and the account; then remove it"
-        raise failure(where, "transfer-journal-unreadable", what, remedy) from error
+        raise failure(path(root, slot), "transfer-journal-unreadable", what, remedy) from error
+
+
+def _checked(document: Any, slot: int) -> dict[str, Any]:
+    if not isinstance(document, dict) or document.get("slot") != slot:
+        raise ValueError("it is none of this slot")
+    names = (document.get("user"), document.get("to"))
+    if not all(isinstance(name, str) and is_directory_name(name) for name in names):
+        raise ValueError("it names no account")
+    if not isinstance(document.get("inode"), int) or not {"project_id", "made", "proof", "lease"} <= document.keys():
+        raise ValueError("it lacks something")
+    return document
 
 
 def path(root: Root, slot: int) -> str:

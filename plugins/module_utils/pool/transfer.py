@@ -47,9 +47,11 @@ class Transfer:
     def heal(self) -> None:
         """Finishes or undoes transfers that were not brought to their end. One that cannot be is told, and keeps nobody
         from the other slots."""
-        for number, document in journals.unfinished(self._root).items():
+        for number in journals.unfinished(self._root):
             with self._told_of(number):
-                self._heal(number, document)
+                document = journals.read(self._root, number)
+                if document is not None:
+                    self._heal(number, document)
 
     def _heal(self, number: int, document: Mapping[str, Any]) -> None:
         told = ("heal-transfer", str(document["user"]), f"a transfer to {document['to']} was not finished")
@@ -141,7 +143,7 @@ class Transfer:
         if lease is None or not lease.active or lease.ours:
             return False
         since = self._records.since(lease)
-        return since is None or made >= since.timestamp() - _SLACK
+        return since is not None and made >= since.timestamp() - _SLACK
 
     def _is_lost(self, document: Mapping[str, Any]) -> bool:
         """Whether the project lies with the account, which the database does not know of, and the lease that it was of
