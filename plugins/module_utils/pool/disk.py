@@ -76,7 +76,7 @@ class Root:
     # -- looking ----------------------------------------------------------------------------------------------------
 
     def names(self) -> list[str]:
-        return [name for name in os.listdir(self.fd) if _is_text(name)]  # what is none can be no account's
+        return [name for name in os.listdir(self.fd) if is_text(name)]  # what is none can be no account's
 
     def look(self, name: str) -> OnDisk:
         """What there is of the slot whose directory is called `name`."""
@@ -170,7 +170,7 @@ class Root:
         with self.scratch() as scratch:
             built = self._built(scratch, node)
             try:
-                _put(scratch, built, at, entry, isinstance(node, dict))
+                put(scratch, built, at, entry, isinstance(node, dict))
             except OSError:
                 remove(scratch, built)
                 raise
@@ -367,44 +367,6 @@ class Root:
         with self.scratch() as scratch:
             for name in retired:
                 remove(scratch, name)
-
-
-def _put(scratch: int, built: str, at: int, entry: str, is_directory: bool) -> None:
-    """Gives what was built its name. Nothing that has come there meanwhile and holds something is overwritten."""
-    _drop_empty(at, entry, is_directory)
-    if not is_directory and not _is_there(at, entry):
-        try:
-            os.link(built, entry, src_dir_fd=scratch, dst_dir_fd=at, follow_symlinks=False)
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
-            os.rename(built, entry, src_dir_fd=scratch, dst_dir_fd=at)
-        else:
-            os.unlink(built, dir_fd=scratch)
-    else:
-        os.rename(built, entry, src_dir_fd=scratch, dst_dir_fd=at)
-
-
-def _is_text(name: str) -> bool:
-    return not any("\udc80" <= letter <= "\udcff" for letter in name)
-
-
-def _drop_empty(at: int, entry: str, is_directory: bool) -> None:
-    """What holds nothing, and is of the other kind, would keep it from its place."""
-    with suppress(FileNotFoundError):
-        about = os.stat(entry, dir_fd=at, follow_symlinks=False)
-        if stat.S_ISDIR(about.st_mode) and not is_directory:
-            os.rmdir(entry, dir_fd=at)
-        elif stat.S_ISREG(about.st_mode) and is_directory and not about.st_size:
-            os.unlink(entry, dir_fd=at)
-
-
-def _is_there(at: int, entry: str) -> bool:
-    try:
-        os.stat(entry, dir_fd=at, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 @contextmanager

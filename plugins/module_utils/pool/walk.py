@@ -1,7 +1,7 @@
 # Copyright: the shipshape.deploy founders
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Going down directories, and removing them, from an open one: no symbolic link is followed."""
+"""Going down directories, and putting and removing what is in them, from an open one. No link is followed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import secrets
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 OURS = "module-"
@@ -143,6 +143,44 @@ def holds_something(at: int, name: str) -> bool:
             return next(entries, None) is not None
     finally:
         os.close(fd)
+
+
+def put(scratch: int, built: str, at: int, entry: str, is_directory: bool) -> None:
+    """Gives what was built its name. Nothing that has come there meanwhile and holds something is overwritten."""
+    _drop_empty(at, entry, is_directory)
+    if not is_directory and not _is_there(at, entry):
+        try:
+            os.link(built, entry, src_dir_fd=scratch, dst_dir_fd=at, follow_symlinks=False)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            os.rename(built, entry, src_dir_fd=scratch, dst_dir_fd=at)
+        else:
+            os.unlink(built, dir_fd=scratch)
+    else:
+        os.rename(built, entry, src_dir_fd=scratch, dst_dir_fd=at)
+
+
+def is_text(name: str) -> bool:
+    return not any("\udc80" <= letter <= "\udcff" for letter in name)
+
+
+def _drop_empty(at: int, entry: str, is_directory: bool) -> None:
+    """What holds nothing, and is of the other kind, would keep it from its place."""
+    with suppress(FileNotFoundError):
+        about = os.stat(entry, dir_fd=at, follow_symlinks=False)
+        if stat.S_ISDIR(about.st_mode) and not is_directory:
+            os.rmdir(entry, dir_fd=at)
+        elif stat.S_ISREG(about.st_mode) and is_directory and not about.st_size:
+            os.unlink(entry, dir_fd=at)
+
+
+def _is_there(at: int, entry: str) -> bool:
+    try:
+        os.stat(entry, dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def is_old(at: int, name: str) -> bool:
