@@ -150,7 +150,7 @@ def test_a_visitor_saves_while_the_directory_is_made(pool: World, monkeypatch: p
 def test_a_visitor_saves_while_the_workspace_is_made(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
     pool.visit()
     pool.lose("workspace", 1)
-    just_before(monkeypatch, disk, "_put", lambda: bool(pool.save(1, "thesis.tex", "precious")))
+    just_before(monkeypatch, disk, "put", lambda: bool(pool.save(1, "thesis.tex", "precious")))
     called(pool)
     assert theses(pool)
 
