@@ -104,6 +104,14 @@ slots:
     missing: {description: Something of it is not there; so it cannot be handed out., type: int, sample: 0}
     wanted: {description: The size., type: int, sample: 32}
     absent: {description: Slots up to the size of which nothing is there., type: int, sample: 0}
+health:
+  description:
+    - V(failed) when nothing can be handed out and waiting does not help, see RV(cause).
+    - V(degraded) when the pool is V(saturated), or when a finding about a slot is critical or a warning.
+    - V(ok) otherwise.
+  returned: always, unless only O(parse) was asked for
+  type: str
+  sample: ok
 cause:
   description:
     - Why nothing can be handed out, V(unprovisioned), V(saturated), V(quarantined) or V(schema), each with a

@@ -22,11 +22,16 @@ class Gitea(BaseHTTPRequestHandler):
     users: set[str] = set()
     repositories: set[str] = set()
     refusal = 0
+    refused: set[str] = set()  # whose account it will not make
+    moved = ""  # where it sends everybody
 
     def log_message(self, *_words: object) -> None:
         pass
 
     def do_GET(self) -> None:
+        if self.moved:
+            self.answer(302)
+            return
         parts = self.path.split("/")[3:]
         there = "/".join(parts[1:]) in (self.users if parts[0] == "users" else self.repositories)
         self.answer(200 if there else 404)
@@ -36,6 +41,8 @@ class Gitea(BaseHTTPRequestHandler):
         parts = self.path.split("/")[3:]
         if self.refusal or self.headers["Authorization"] != f"token {TOKEN}":
             self.answer(self.refusal or 401)
+        elif document.get("username") in self.refused:
+            self.answer(422)
         elif parts == ["admin", "users"]:
             self.users.add(document["username"])
             self.answer(201)
@@ -46,6 +53,8 @@ class Gitea(BaseHTTPRequestHandler):
     def answer(self, status: int) -> None:
         body = json.dumps({"message": "user does not exist [uid: 0, name: ]"} if status >= 400 else {}).encode()
         self.send_response(status)
+        if self.moved:
+            self.send_header("Location", self.moved + self.path)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -110,3 +119,59 @@ def test_a_server_that_is_down(world: World, required: bool) -> None:
         "critical" if required else "warning"
     ]
     assert result["slots"]["allocatable"] == 3
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_one_that_is_refused_keeps_nobody_from_the_others(world: World, gitea: type[Gitea], required: bool) -> None:
+    gitea.refused = {"visitor-001", "visitor-003"}
+    result = world.call(git_url=gitea.url, git_token=TOKEN, git_required=required)  # type: ignore[attr-defined]
+    assert gitea.repositories == {"visitor-002/default-project"}
+    [found] = [at for at in result["findings"] if at["code"] == "git-refused"]
+    assert found["subject"] == "visitor-001"
+    assert "as for 1 more" in found["message"]
+    assert bool(result.get("failed")) == required
+
+
+def test_a_server_that_does_not_know_the_token(world: World, gitea: type[Gitea]) -> None:
+    result = world.call(git_url=gitea.url, git_token="another")  # type: ignore[attr-defined]
+    world.is_whole()
+    [found] = [at for at in result["findings"] if at["code"] == "git-refused"]
+    assert found["subject"] == gitea.url  # type: ignore[attr-defined]
+    assert "git_token" in found["remedy"]
+
+
+def test_the_token_goes_nowhere_else(world: World, gitea: type[Gitea]) -> None:
+    """Whoever follows a redirection takes his headers along."""
+    heard: list[str] = []
+
+    class Elsewhere(Gitea):
+        def do_GET(self) -> None:
+            heard.append(str(self.headers))
+            self.answer(404)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        gitea.moved = f"http://localhost:{other.server_address[1]}"
+        result = world.call(git_url=gitea.url, git_token=TOKEN)  # type: ignore[attr-defined]
+        other.shutdown()
+    assert heard == []
+    [found] = [at for at in result["findings"] if at["code"] == "git-refused"]
+    assert gitea.moved in found["message"]
+
+
+def test_a_slot_that_failed_is_told_beside_the_git_servers_refusal(world: World) -> None:
+    (world.root / "visitor-002").write_text("in the way")
+    result = world.call(git_url="http://127.0.0.1:9", git_required=True)
+    assert result["failed"]
+    assert {at["code"] for at in result["findings"] if at["severity"] == "critical"} >= {
+        "git-unreachable",
+        "slot-not-made",
+    }
+    assert "visitor-002" in result["msg"]
+
+
+def test_no_url_is_told_before_anything_is_done(world: World) -> None:
+    result = world.call(git_url="git@example.org:x")
+    assert result["failed"]
+    assert not result["changed"]
+    assert "git_url" in result["msg"]

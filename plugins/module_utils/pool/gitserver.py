@@ -10,45 +10,62 @@ import json
 import secrets
 import urllib.error
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 from ansible.module_utils import urls
 
-from ..report.finding import ShipshapeError, failure
+from ..report.finding import Finding, ShipshapeError, failure
 from ..report.result import Report
 
 _TIMEOUT = 10.0
 _AT_ONCE = 4
+REFUSED = "git-refused"
 _REMEDY = "The slots work without it. Start or mend the git server, check git_url and git_token, then run this again"
 
 
 class GitServer:
     def __init__(self, url: str, token: str, report: Report) -> None:
         self._url, self._token, self._report = url.rstrip("/"), token, report
-        if not self._url.startswith(("http://", "https://")):
-            raise failure("git_url", "option-invalid", "is no HTTP URL", "Write https://git.example.org")
 
-    def provide(self, names: Sequence[str], repository: str, *, check: bool) -> None:
-        """Makes what is missing. Raises for the first that the server will not give, or when there is no server."""
+    def provide(self, names: Sequence[str], repository: str, *, check: bool) -> list[Finding]:
+        """Makes what is missing; gives what the server would not do. One that is not there, or does not know us, is
+        asked no further."""
+        refused: list[Finding] = []
         with ThreadPoolExecutor(_AT_ONCE) as workers:
-            there = workers.map(lambda name: self._there(name, repository), names)
-            missing = [name for name, found in zip(names, there) if not found]
-        for name in missing:
-            has_account = self._ask("GET", f"/users/{quote(name)}")[0] == 200
-            steps = [] if has_account else [("create-git-account", self._account)]
-            for action, step in [*steps, ("create-git-repository", self._repository)]:
-                if check:
-                    self._report.planned(action, name, "the git server has none")
-                    continue
-                changed = self._report.changed
-                try:
-                    with self._report.doing(action, name, "the git server has none"):
-                        step(name, repository)
-                except ShipshapeError:
-                    self._report.changed = changed
-                    raise
+            looks = {name: workers.submit(self._there, name, repository) for name in names}
+            for name, there in looks.items():
+                found = self._refusal(name, there, repository, check)
+                refused += found
+                if any(at.subject == self._url for at in found):
+                    workers.shutdown(wait=False, cancel_futures=True)
+                    break
+        return _together(refused)
+
+    def _refusal(self, name: str, there: Future[bool], repository: str, check: bool) -> Sequence[Finding]:
+        try:
+            if not there.result():
+                self._make(name, repository, check)
+        except ShipshapeError as error:
+            return error.findings
+        return ()
+
+    def _make(self, name: str, repository: str, check: bool) -> None:
+        has_account = self._ask("GET", f"/users/{quote(name)}")[0] == 200
+        steps = [] if has_account else [("create-git-account", self._account)]
+        for action, step in [*steps, ("create-git-repository", self._repository)]:
+            if check:
+                self._report.planned(action, name, "the git server has none")
+                continue
+            changed = self._report.changed
+            try:
+                with self._report.doing(action, name, "the git server has none"):
+                    step(name, repository)
+            except ShipshapeError:
+                self._report.changed = changed
+                raise
 
     def _there(self, name: str, repository: str) -> bool:
         status, said = self._ask("GET", f"/repos/{quote(name)}/{quote(repository)}")
@@ -80,11 +97,18 @@ class GitServer:
         body = json.dumps(document).encode() if document is not None else None
         try:
             try:
+                # Who follows a redirection takes the administrator's token along, wherever that leads.
                 with urls.open_url(
-                    f"{self._url}/api/v1{path}", data=body, headers=headers, method=method, timeout=_TIMEOUT
+                    f"{self._url}/api/v1{path}",
+                    data=body,
+                    headers=headers,
+                    method=method,
+                    timeout=_TIMEOUT,
+                    follow_redirects="none",
                 ) as answer:
                     return int(answer.status), ""
             except urllib.error.HTTPError as error:
+                self._check(error)
                 return error.code, error.read(2000).decode("utf-8", "replace")
         except http.client.HTTPException as error:
             words = " ".join(str(error).split()) or type(error).__name__
@@ -94,6 +118,26 @@ class GitServer:
             what = f"nothing answers there: {getattr(error, 'reason', error)}"
             raise failure(self._url, "git-unreachable", what, _REMEDY) from error
 
+    def _check(self, error: urllib.error.HTTPError) -> None:
+        """Raises for an answer that every question would get."""
+        if error.code == 401:
+            what = "the git server does not know the token: 401"
+            raise failure(self._url, REFUSED, what, "Set git_token to one of an administrator, then run this again")
+        if error.code in (301, 302, 303, 307, 308):
+            what = f"the git server sends us to {error.headers.get('Location') or 'another place'}: {error.code}"
+            raise failure(self._url, REFUSED, what, "Write in git_url where it really is, then run this again")
+
+
+def _together(refused: Sequence[Finding]) -> list[Finding]:
+    """One finding of those that say the same."""
+    alike: dict[str, list[Finding]] = {}
+    for finding in refused:
+        alike.setdefault(finding.message, []).append(finding)
+    return [
+        replace(one, message=f"{one.message} (as for {len(others)} more)") if others else one
+        for one, *others in alike.values()
+    ]
+
 
 def _refused(name: str, doing: str, status: int, said: str) -> ShipshapeError:
     try:
@@ -101,4 +145,4 @@ def _refused(name: str, doing: str, status: int, said: str) -> ShipshapeError:
     except (ValueError, AttributeError):
         words = ""
     what = f"the git server would not {doing}: {status} {' '.join(words.split())}".rstrip()
-    return failure(name, "git-refused", what, _REMEDY)
+    return failure(name, REFUSED, what, _REMEDY)

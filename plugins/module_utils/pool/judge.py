@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -31,6 +31,7 @@ from .model import (
     Slot,
 )
 
+OK, DEGRADED, FAILED = "ok", "degraded", "failed"
 UNPROVISIONED, SATURATED, HELD_BACK, SCHEMA = "unprovisioned", "saturated", "quarantined", "schema"
 REMEDIES: Mapping[str, str] = {
     "": "",
@@ -230,8 +231,16 @@ def _endless(name: str, odd: str) -> Finding:
     return Finding(WARNING, name, "lease-endless", "its lease has no end, so it is never freed", remedy)
 
 
-def summary(seen: Seen) -> dict[str, Any]:
-    """What both modules return of a look."""
+def health(why: str, found: Iterable[Finding]) -> str:
+    """`ok`, `degraded` or `failed`, given the cause of an empty pool and what is to be said of the slots. Who waits
+    for a slot of a full pool gets one; of a pool that is empty for another reason never."""
+    if why and why != SATURATED:
+        return FAILED
+    return DEGRADED if why or any(at.severity in (CRITICAL, WARNING) for at in found) else OK
+
+
+def summary(seen: Seen, found: Iterable[Finding]) -> dict[str, Any]:
+    """What both modules return of a look, in which `found` is to be said of the slots."""
     part = partition(seen)
     why = cause(part)
-    return {"slots": part.as_dict(), "cause": why, "remedy": REMEDIES[why]}
+    return {"slots": part.as_dict(), "health": health(why, found), "cause": why, "remedy": REMEDIES[why]}

@@ -6,19 +6,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
 
 from ..engine import memory
 from ..engine.lock import locked
-from ..report.finding import WARNING, Finding, ShipshapeError, failure
+from ..report.finding import WARNING, Finding, failure
+from ..report.result import Report
 from . import journals, plan
 from .disk import SCRATCH
-from .judge import REMEDIES, SCHEMA, findings, partition, state, summary
+from .judge import FAILED, REMEDIES, SCHEMA, findings, partition, state, summary
 from .model import STATES, Seen, stranger
 from .opening import Opened, application, raise_for
-from .plan import MAKE, QUARANTINE, REMOVE, Plan, Work
+from .plan import QUARANTINE, REMOVE, Plan, Work
 from .reconcile import Pool
 from .sizing import alert, alert_finding, recommended, utilisation
 from .text import status_text
@@ -42,6 +43,8 @@ class Operation:
             self._may_reset()
         if self._options["slots"] and state_wanted not in ("reset", "expired"):
             raise failure("slots", "option-invalid", f"says nothing with state: {state_wanted}", "Leave it out")
+        if not (self._options["git_url"] or "https://").startswith(("http://", "https://")):
+            raise failure("git_url", "option-invalid", "is no HTTP URL", "Write https://git.example.org")
         with self._alone():
             raise_for(self._opened.provide())
             self._report.add(*self._opened.differences)
@@ -64,12 +67,10 @@ class Operation:
             failed, after = self._converge(pool, state_wanted, before, transfer.stuck)
             transfer.failed += failed
         seen = after or pool.look()
-        self._report.values.update(told(seen))
         self._report.findings = [at for at in self._report.findings if at.code != "table-missing"]
-        self._report.add(*findings(seen))
-        if self._options["git_url"]:
-            self._accounts(seen)
-        raise_for(transfer.failed)
+        _tell(self._report, seen)
+        refused = self._accounts(seen) if self._options["git_url"] else []
+        raise_for([*transfer.failed, *refused])
 
     def _sweep(self, pool: Pool) -> None:
         told = ("remove-leftovers", f"{pool.root.path}/{SCRATCH}", "a run that was killed has left them")
@@ -108,31 +109,39 @@ class Operation:
     ) -> tuple[list[Finding], Seen | None]:
         """What went wrong, and the last look where it is still true. Slots that are `stuck` are left alone."""
         wanted = self._plan(seen, state_wanted).without(stuck)
-        if self._options["seed_command"] and any(work.kind == MAKE and not work.claim for work in wanted.works):
-            service = self._options["service"]
-            action = ("seed", service, "the pool is not whole")
+        failed: list[Finding] = []
+        first = plan.nobodys(seen, self._resets(seen, state_wanted)).without(stuck)
+        if self._options["seed_command"] and plan.lacks(wanted, first):
+            action = ("seed", self._options["service"], "the pool is not whole")
             if self._check:  # what is left to do after it, nobody can know
+                pool.foretell(first)
                 self._report.planned(*action)
+                self._count(first)
                 return [], seen
-            with self._report.doing(*action):
-                application(self._opened.wish).run(service, self._options["seed_command"], "seed_command")
+            failed = pool.run(first, seen)
+            self._count(first)
+            self._seed(action)
             seen = pool.look()
-            wanted = self._plan(seen, state_wanted).without(stuck)
+            lost = {seen.settings.number(at.subject) for at in failed}
+            wanted = self._plan(seen, state_wanted).without({*stuck, *lost})
         if self._diff:
             self._report.diff = difference(wanted, seen)
         if self._check:
             pool.foretell(wanted)
             self._count(wanted)
             return [], seen
-        failed = pool.run(wanted, seen)
+        failed += pool.run(wanted, seen)
         self._count(wanted)
         return failed, None if wanted.works or wanted.strays else seen
 
+    def _seed(self, action: tuple[str, str, str]) -> None:
+        with self._report.doing(*action):
+            application(self._opened.wish).run(self._options["service"], self._options["seed_command"], "seed_command")
+
     def _count(self, wanted: Plan) -> None:
         done = {(at.action, at.target) for at in self._report.actions}
-        self._report.values["cleared"] = sum(
-            1 for work in wanted.works if work.forced and ("clear-slot", work.name) in done
-        )
+        cleared = sum(1 for work in wanted.works if work.forced and ("clear-slot", work.name) in done)
+        self._report.values["cleared"] = self._report.values.get("cleared", 0) + cleared
 
     def _plan(self, seen: Seen, state_wanted: str) -> Plan:
         given = self._options["slots"]
@@ -142,14 +151,18 @@ class Operation:
                 why = f"its user {slot.foreign}" if slot.foreign else f"the pool has {seen.settings.size} slots"
                 what = f"there is no slot {number}: {why}"
                 raise failure("slots", "slot-unknown", what, "Nothing was done; give numbers of slots")
-        if state_wanted == "expired" or (state_wanted == "reset" and self._options["expired_only"]):
-            some = plan.expired(seen, given or None)
-            if state_wanted == "expired":
-                return some
-            return plan.present(seen, {work.number for work in some.works})
-        if state_wanted == "reset":
-            return plan.present(seen, given or seen.slots.keys())
-        return plan.present(seen)
+        if state_wanted == "expired":
+            return plan.expired(seen, given or None)
+        return plan.present(seen, self._resets(seen, state_wanted))
+
+    def _resets(self, seen: Seen, state_wanted: str) -> Collection[int]:
+        """The slots to clear whatever their state."""
+        given = self._options["slots"]
+        if state_wanted != "reset":
+            return ()
+        if self._options["expired_only"]:
+            return {work.number for work in plan.expired(seen, given or None).works}
+        return given or seen.slots.keys()
 
     def _may_reset(self) -> None:
         where = (self._options["environment"] or "").lower()
@@ -174,7 +187,8 @@ class Operation:
         with pool.root.locked(_PATIENCE), pool.records.store.run_lock():
             yield
 
-    def _accounts(self, seen: Seen) -> None:
+    def _accounts(self, seen: Seen) -> list[Finding]:
+        """Those of the git server; what went wrong, where that is not only to be told."""
         from .gitserver import GitServer
 
         server = GitServer(self._options["git_url"], self._options["git_token"] or "", self._report)
@@ -183,12 +197,12 @@ class Operation:
             for at in range(1, seen.settings.size + 1)
             if seen.slot(at).user is not None and not seen.slot(at).foreign
         ]
-        try:
-            server.provide(names, seen.settings.project, check=self._check)
-        except ShipshapeError as error:
-            if self._options["git_required"]:
-                raise
-            self._report.warn(error)
+        wrong = server.provide(names, seen.settings.project, check=self._check)
+        if self._options["git_required"]:
+            return wrong
+        for finding in wrong:
+            self._report.add(replace(finding, severity=WARNING))
+        return []
 
 
 @contextmanager
@@ -203,9 +217,12 @@ def _told_of(path: str) -> Iterator[None]:
         raise failure(path, "data-root-refused", what, remedy) from error
 
 
-def told(seen: Seen) -> dict[str, Any]:
-    """What both modules return of a look."""
-    return {**summary(seen), "status_text": status_text(partition(seen))}
+def _tell(report: Report, seen: Seen, more: Iterable[Finding] = ()) -> None:
+    """What both modules return of a look; `more` is what else is to be said of slots."""
+    found = [*findings(seen), *more]
+    report.values.update(summary(seen, found))
+    report.values["status_text"] = status_text(partition(seen))
+    report.add(*found)
 
 
 def difference(wanted: Plan, seen: Seen) -> dict[str, str]:
@@ -238,19 +255,19 @@ def look(opened: Opened, *, remember: bool) -> None:
     if problems:
         counts = dict.fromkeys(("total", *STATES), 0)
         report.values["slots"] = {**counts, "wanted": opened.wish.settings.size, "absent": 0}
-        report.values.update(cause=SCHEMA, remedy=REMEDIES[SCHEMA], status_text="", utilisation=0.0)
+        report.values.update(health=FAILED, cause=SCHEMA, remedy=REMEDIES[SCHEMA], status_text="", utilisation=0.0)
         report.values["alert"] = {"active": False, "raised": False, "cleared": False}
         return
     pool = opened.pool()
     with _told_of(pool.root.path):
         seen = pool.look()
         unfinished = journals.unfinished(pool.root)
-    report.values.update(told(seen))
-    report.add(*findings(seen))
-    for number in unfinished:
-        what = "a transfer of its project was begun and not finished"
-        remedy = "Run the transfer again, or state: present; either heals it"
-        report.add(Finding(WARNING, seen.settings.name(number), "transfer-unfinished", what, remedy))
+    what, remedy = (
+        "a transfer of its project was begun and not finished",
+        "Run it or state: present again; either heals it",
+    )
+    names = [seen.settings.name(number) for number in unfinished]
+    _tell(report, seen, [Finding(WARNING, name, "transfer-unfinished", what, remedy) for name in names])
     part = partition(seen)
     report.values["utilisation"] = utilisation(part)
     path = memory.place("pool-", os.path.realpath(pool.root.path), folder=options["state_dir"] or "")

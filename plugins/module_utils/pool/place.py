@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import posixpath
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..engine.model import Project
 from ..report.finding import ShipshapeError, failure
 from .walk import HostPath
 
+_SHOWN = 120  # of a command that failed: one may be a whole script
 # The options that hold commands: the code of one that fails.
 _FAILED = {"migrate_command": "migrate-command-failed", "seed_command": "seed-command-failed"}
 
@@ -56,7 +58,8 @@ class Application:
         try:
             self._compose.run_once(self._connection.local_address(), service, command)
         except ShipshapeError as error:
-            what = f"{' '.join(command)} failed in a container of service {service}: {error.findings[0].message}"
+            spoken = textwrap.shorten(" ".join(command), _SHOWN, placeholder=" ...")
+            what = f"{spoken} failed in a container of service {service}: {error.findings[0].message}"
             remedy = "Its last lines are in `logs`; mend the cause and run this again"
             raise failure(service, _FAILED[option], what, remedy, error.logs) from error
 

@@ -79,6 +79,27 @@ def _present(slot: Slot, seen: Seen, reset: bool) -> Iterator[Work]:
         yield _repair(slot, reset)
 
 
+def nobodys(seen: Seen, reset: Collection[int] = ()) -> Plan:
+    """What an application's own seeding would pass on to the next visitor, because it makes the slot look whole: rows
+    that no session can own, and directories of which nobody can tell whose they are. `reset` are cleared afterwards."""
+    works: list[Work] = []
+    for slot in seen.slots.values():
+        orphan = slot.disk.present and (slot.user is None or slot.lease is None)
+        if slot.foreign or slot.number in reset or not (orphan or phantom(slot)):
+            continue
+        if slot.user is None:  # the application makes it, from nothing
+            works.append(_removal(slot, phantom(slot) or "its account is not there"))
+        else:
+            works += _present(slot, seen, False)
+    return Plan(tuple(sorted(works, key=lambda work: work.number)))
+
+
+def lacks(wanted: Plan, first: Plan) -> bool:
+    """Whether something is to be made that `first` does not make, and that is no clearing."""
+    made = {work.number for work in first.works if work.kind == MAKE}
+    return any(work.kind == MAKE and work.claim is None and work.number not in made for work in wanted.works)
+
+
 def expired(seen: Seen, only: Collection[int] | None = None) -> Plan:
     """Leases that have ended, and slots that somebody was cleaning when he was killed."""
     works: list[Work] = []

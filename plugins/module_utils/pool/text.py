@@ -36,7 +36,10 @@ _LINES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], dict[str, Any]]],
         lambda found: {"event": "project", "project": found["project"]},
     ),
     (
-        re.compile(r"\[(?P<user>[\w.-]*?(?<!\d)(?P<slot>\d{1,9}))\] \[(?P<component>[^\]]+)\] (?P<message>.*\S)"),
+        # A number alone is a process, as gunicorn writes it.
+        re.compile(
+            r"\[(?P<user>(?!\d+\])[\w.-]*?(?<!\d)(?P<slot>\d{1,9}))\] \[(?P<component>[^\]]+)\] (?P<message>.*\S)"
+        ),
         lambda found: {
             "event": "activity",
             "user": found["user"],

@@ -87,6 +87,7 @@ def test_two_containers_that_speak_at_once() -> None:
 
 def test_in_noise_and_in_order() -> None:
     noise = "2026-11-23T05:58:11Z web-1  | GET /writer/ 200\n[Other] Allocated: nothing\nvisitor-001\n"
+    noise += "web-1  | [2025-11-06 10:00:00 +0000] [7] [CRITICAL] WORKER TIMEOUT (pid:8)\n[7] [INFO] Booting worker\n"
     lines = [f"web-1  | 12:00:01 {line}\n" for line in CONSOLE.splitlines()]
     text = noise + "Initializing visitor pool...\n" + noise.join(lines) + STATUS + noise + "✓ Visitor pool ready\n"
     found = events(text)
