@@ -87,7 +87,7 @@ def cutting(world: World, monkeypatch: pytest.MonkeyPatch, owner: type, name: st
     real = getattr(owner, name)
 
     def lost(*words: Any, **keys: Any) -> Any:
-        found = real(*words, **keys) if works else None
+        found = real(*words, **keys) if works else []
         cut(world)
         return found
 
@@ -514,7 +514,7 @@ def test_looking_for_a_template_fails_as_using_it_would(forge: type[Forge], tmp_
         assert said[0] == said[1]
     for kind, name in (("branch", "main"), ("tag", "v1")):
         template(tmp_path, {"template": url, kind: name}).check()
-        assert not [at for at in (tmp_path / "cache").glob("*/.complete") if kind == "branch"]
+        assert not [at for at in (tmp_path / "cache").glob("*/current") if kind == "branch"]
         template(tmp_path, {"template": url, kind: name}).tree()
     forge.login = "somebody:else"  # a tag stays what it is; a branch is what it was
     template(tmp_path, {"template": url, "tag": "v1"}).check()

@@ -19,9 +19,10 @@ from .model import Settings, settings
 from .place import Application
 from .reconcile import Pool
 from .records import Records
+from .repository import Run, Source
 from .schema import Schema, schema
 from .store import LiveTable, Store
-from .template import Run, Source, Template, source
+from .template import Template, source
 from .walk import DIRECTORY, HostPath, descend
 
 _SQLITE = "sqlite:"

@@ -122,7 +122,8 @@ class Operation:
             self._count(first)
             self._seed(action)
             seen = pool.look()
-            lost = {seen.settings.number(at.subject) for at in failed}
+            names = {at.subject for at in failed}
+            lost = {slot.number for slot in seen.slots.values() if slot.name in names}
             wanted = self._plan(seen, state_wanted).without({*stuck, *lost})
         if self._diff:
             self._report.diff = difference(wanted, seen)

@@ -5,21 +5,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Union
 from urllib.parse import unquote
 
 from ..report.finding import ShipshapeError, failure
 from ..report.result import Report
+from .repository import Repository, Run, Source
 
 # It is kept in memory, because it is written once a slot.
 _LARGEST = 64 << 20
-_NO_SUCH_REF = 2  # of git ls-remote
 
 _HTTP = re.compile(
     r"(?P<head>https?://)(?:(?P<user>[^/?#:]*)(?::(?P<password>[^/?#]*))?@)(?P<host>[^/?#@]*)(?P<rest>.*)",
@@ -27,13 +26,6 @@ _HTTP = re.compile(
 )
 # The other half of a login whose secret is the user: GitHub's word, and none at all.
 _NO_PASSWORDS = ("", "x-oauth-basic")
-# What git asks for a login. The arguments of a process can be read by everybody, its environment cannot.
-_HELPER = (
-    '!f() { test "$1" = get && printf \'username=%s\\npassword=%s\\n\' "$POOL_GIT_USER" "$POOL_GIT_PASSWORD"; }; f'
-)
-
-# argv, and what is added to the environment
-Run = Callable[[Sequence[str], Mapping[str, str]], "tuple[int, str, str]"]
 
 
 @dataclass(frozen=True)
@@ -48,22 +40,6 @@ class Link:
 
 
 Node = Union[File, Link, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the template comes from. `branch` or `tag` make it a git repository; an empty `place` means none. A login
-    that the URL of `place` had, user and password, is apart from it; `host` is what it is for, with its scheme."""
-
-    place: str = ""
-    branch: str = ""
-    tag: str = ""
-    login: tuple[str, str] | None = field(default=None, repr=False)
-    host: str = ""
-
-    @property
-    def git(self) -> bool:
-        return bool(self.branch or self.tag)
 
 
 def source(workspace: Mapping[str, Any]) -> Source:
@@ -114,22 +90,17 @@ class Template:
     """Reads the template once, when it is needed first. `run` runs a command (argv) and gives rc, stdout, stderr."""
 
     def __init__(self, origin: Source, marker: Sequence[str], run: Run, cache: str, report: Report) -> None:
-        self._source, self._marker, self._run, self._cache, self._report = origin, marker, run, cache, report
+        self._source, self._marker = origin, marker
+        self._repository = Repository(origin, run, cache, report) if origin.git else None
         self._tree: Mapping[str, Node] | None = None
 
     def check(self) -> None:
         """Check mode's `tree()`: raises for a template with which that would fail, as far as it can be told without
         writing anything. Of a repository only whether its server has the branch or tag is asked."""
-        if not self._source.git:
+        if self._repository is None or self._repository.settled:
             self.tree()
-            return
-        ref, folder, there = self._cached()
-        if there and self._source.tag:
-            self.tree()
-            return
-        code, _out, err = self._git(["ls-remote", "--quiet", "--exit-code", "--", self._source.place, ref])
-        if code:
-            self._not_fetched(folder, there, ref, err or ("there is none" if code == _NO_SUCH_REF else ""))
+        else:
+            self._repository.check()
 
     def tree(self) -> Mapping[str, Node]:
         if self._tree is None:
@@ -143,7 +114,12 @@ class Template:
     def _read(self) -> Mapping[str, Node]:
         if not self._source.place:
             return _least(self._marker)
-        place = self._fetched() if self._source.git else self._source.place
+        if self._repository is None:
+            return self._loaded(self._source.place)
+        with self._repository.checkout() as place:
+            return self._loaded(place)
+
+    def _loaded(self, place: str) -> Mapping[str, Node]:
         if not os.path.isdir(place):
             remedy = "Bring it to the target first (module tree), or check workspace.template"
             raise failure(place, "template-missing", "there is no such directory", remedy)
@@ -153,57 +129,6 @@ class Template:
             what = f"has no {marker} with something in it, which a whole workspace is known by"
             raise failure(self._source.place, "template-without-marker", what, "Check workspace.marker")
         return tree
-
-    # -- git --------------------------------------------------------------------------------------------------------
-
-    def _fetched(self) -> str:
-        """The directory of the cached repository. A tag is fetched once; a branch each time, unless its server is down
-        and an older state of it is there."""
-        ref, folder, there = self._cached()
-        if there and self._source.tag:
-            return folder
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        steps = [
-            ["init", "--quiet"],
-            ["fetch", "--quiet", "--depth", "1", "--no-tags", "--", self._source.place, f"+{ref}:refs/shipshape"],
-            ["checkout", "--quiet", "--force", "--detach", "refs/shipshape"],
-            ["clean", "--quiet", "-ffdx"],
-        ]
-        for step in steps:
-            code, _out, err = self._git(step, folder)
-            if code:
-                return self._not_fetched(folder, there, ref, err)
-        with open(os.path.join(folder, ".complete"), "w", encoding="utf-8"):
-            return folder
-
-    def _cached(self) -> tuple[str, str, bool]:
-        """The ref that is meant, its directory in the cache, and whether it is there."""
-        origin = self._source
-        ref = f"refs/tags/{origin.tag}" if origin.tag else f"refs/heads/{origin.branch}"
-        key = hashlib.sha256(f"{origin.place} {ref}".encode()).hexdigest()[:16]
-        folder = os.path.join(self._cache, key)
-        return ref, folder, os.path.exists(os.path.join(folder, ".complete"))
-
-    def _git(self, step: Sequence[str], folder: str = "/") -> tuple[int, str, str]:
-        options = ["-c", "protocol.ext.allow=never", "-c", "core.hooksPath=/dev/null"]
-        environment = {}
-        if self._source.login is not None:
-            # Only that host is told, also when it sends us to another one.
-            options += ["-c", "credential.helper=", "-c", f"credential.{self._source.host}.helper={_HELPER}"]
-            environment = dict(zip(("POOL_GIT_USER", "POOL_GIT_PASSWORD"), self._source.login))
-        try:
-            return self._run(["git", "-C", folder, *options, *step], environment)
-        except OSError as error:
-            return 1, "", f"git cannot be run: {error.strerror or error}"
-
-    def _not_fetched(self, folder: str, there: bool, ref: str, err: str) -> str:
-        words = " ".join(err.split()) or "git said nothing"
-        what = f"{ref} could not be fetched: {words}"
-        problem = failure(self._source.place, "template-not-fetched", what, "Check URL, branch or tag, and the login")
-        if not there:
-            raise problem
-        self._report.warn(problem)
-        return folder
 
 
 def _least(marker: Sequence[str]) -> Mapping[str, Node]:
@@ -219,7 +144,7 @@ def _loaded(folder: str, left: list[int], top: str = "") -> dict[str, Node]:
     with os.scandir(folder) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:
-        if not top and entry.name in (".git", ".complete"):
+        if not top and entry.name == ".git":
             continue
         where = f"{top}{entry.name}"
         if entry.is_symlink():

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The template that `visitor_pool` keeps of a git repository, when two want it at once and when git fails half-way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.repository import Repository, Source
+from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
+from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
+
+
+class Shelf:
+    """A repository on this machine. `fails`: a word of the git command that ends half-way; `ran` are all of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.cache = folder / "repository", folder / "cache"
+        self.fails = ""
+        self.ran: list[Sequence[str]] = []
+        self.report = Report()
+        self.folder.mkdir()
+        self.git("init", "--quiet")
+        self.commit(one="1", two="1", three="1")
+
+    def git(self, *words: str) -> None:
+        who = ["-c", "user.name=x", "-c", "user.email=x@example.invalid", "-c", "init.defaultBranch=main"]
+        subprocess.run(["git", *who, *words], cwd=self.folder, check=True, capture_output=True)
+
+    def commit(self, **files: str) -> None:
+        for at in self.folder.glob("[a-z]*"):
+            at.unlink()
+        for name, content in files.items():
+            (self.folder / name).write_text(content)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "-m", "x")
+
+    def run(self, argv: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
+        self.ran.append(argv)
+        if self.fails and self.fails in argv:
+            [new] = [at.partition("=")[2] for at in argv if at.startswith("--work-tree=")] or [""]
+            if new:
+                Path(new, "one").write_text("half")
+            return 128, "", "fatal: No space left on device"
+        done = subprocess.run(argv, env={**os.environ, **environment}, capture_output=True, text=True)
+        return done.returncode, done.stdout, done.stderr
+
+    def repository(self) -> Repository:
+        return Repository(Source(f"file://{self.folder}", branch="main"), self.run, str(self.cache), self.report)
+
+    def files(self) -> dict[str, str]:
+        with self.repository().checkout() as place:
+            return {at.name: at.read_text() for at in Path(place).iterdir()}
+
+
+@pytest.fixture
+def forge(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path)
+
+
+@pytest.mark.parametrize("step", ["init", "fetch", "rev-parse", "read-tree", "checkout-index"])
+def test_one_that_fails_half_way_is_what_it_was(forge: Shelf, step: str) -> None:
+    forge.fails = step
+    with pytest.raises(ShipshapeError) as raised:
+        forge.files()
+    assert "No space left" in raised.value.findings[0].message
+    forge.fails = ""
+    assert forge.files() == {"one": "1", "two": "1", "three": "1"}
+    forge.commit(one="2", four="2")
+    forge.fails = step
+    assert forge.files() == {"one": "1", "two": "1", "three": "1"}
+    assert [at.code for at in forge.report.findings] == ["template-not-fetched"]
+    forge.fails = ""
+    assert forge.files() == {"one": "2", "four": "2"}
+    [kept] = [at for at in forge.cache.glob("*/*") if at.is_dir() and at.name != "git"]  # no older ones
+    assert len(kept.name) == 40
+
+
+def test_what_has_not_changed_is_not_checked_out_again(forge: Shelf) -> None:
+    forge.files()
+    forge.ran.clear()
+    assert forge.files() == {"one": "1", "two": "1", "three": "1"}
+    assert not [argv for argv in forge.ran if "checkout-index" in argv]
+
+
+def test_nobody_takes_the_files_away_while_they_are_read(forge: Shelf) -> None:
+    """Pools of one application share its template; each has a lock of its own."""
+    with forge.repository().checkout() as place:
+        forge.commit(one="2", four="2")
+        found: list[dict[str, str]] = []
+        other = threading.Thread(target=lambda: found.append(forge.files()))
+        other.start()
+        other.join(1)
+        assert not found
+        assert sorted(os.listdir(place)) == ["one", "three", "two"]
+    other.join(20)
+    assert found == [{"one": "2", "four": "2"}]
