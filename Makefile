@@ -102,8 +102,8 @@ pytest: $(VENV)/.dev $(HERE) ## Units, integration and the short pass of the fau
 # --- Longer ones -----------------------------------------------------------------------------------------------------
 
 .PHONY: faults
-faults: $(VENV)/.dev $(HERE) ## Every fault suite with its long repetitions
-	@pytest tests/faults
+faults: $(VENV)/.dev $(HERE) ## Every fault suite with its long repetitions, and what else is too long for `make test`
+	@pytest tests/faults && pytest -m long tests/integration
 
 .PHONY: bench
 bench: $(VENV)/.dev $(HERE) $(CURDIR)/.deps/.peers ## Compare with the peers: prints a table, writes .cache/bench.json

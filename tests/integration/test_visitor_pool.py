@@ -120,6 +120,7 @@ def test_what_is_lost_is_named_and_made_again(pool: World, lost: list[str]) -> N
     for artefact in lost:
         pool.lose(artefact, number)
     seen = pool.info()
+    assert seen["health"] == "degraded"
     assert {at["subject"] for at in seen["findings"]} == {"visitor-003"}
     for artefact in lost:
         named = "project-flag-wrong" if artefact == "flag" else f"{artefact}-missing"
@@ -128,6 +129,7 @@ def test_what_is_lost_is_named_and_made_again(pool: World, lost: list[str]) -> N
     result = pool.well()
     assert {at["target"] for at in result["actions"]} == {"visitor-003"}
     assert result["findings"] == []
+    assert result["health"] == "ok"
     pool.is_whole()
     left = {path: about for path, about in pool.files().items() if not path.startswith("visitor-003") and path != "."}
     assert left == others
@@ -516,7 +518,7 @@ def test_the_alert_is_raised_once_and_cleared(world: World) -> None:
     assert world.info()["alert"] == {"active": True, "raised": True, "cleared": False}
     found = world.info()
     assert found["alert"] == {"active": True, "raised": False, "cleared": False}
-    assert (found["utilisation"], found["cause"]) == (1.0, "saturated")
+    assert (found["utilisation"], found["cause"], found["health"]) == (1.0, "saturated", "degraded")
     assert "pool-nearly-full" in codes(found)
     world.end(1)
     assert world.info()["alert"] == {"active": False, "raised": False, "cleared": True}

@@ -124,6 +124,25 @@ def test_causes(counts: dict[str, int], absent: int, expected: str) -> None:
     assert bool(judge.REMEDIES[expected]) == bool(expected)
 
 
+HEALTHS = [
+    ((slot(),), 1, "ok"),
+    ((slot(), slot(LEASED, number=2)), 2, "ok"),
+    ((slot(), slot(replace(LEASED, expires_at=NOW - SECOND), number=2)), 2, "ok"),  # goes by itself
+    ((slot(LEASED),), 1, "degraded"),  # who waits gets one
+    ((slot(), slot(number=2, project=None)), 2, "degraded"),
+    ((slot(),), 2, "degraded"),
+    ((), 2, "failed"),
+    ((slot(None),), 1, "failed"),
+    ((slot(Lease(1, QUARANTINED, "t", FOREVER, True)),), 1, "failed"),
+]
+
+
+@pytest.mark.parametrize(("slots", "size", "expected"), HEALTHS)
+def test_health(slots: tuple[Slot, ...], size: int, expected: str) -> None:
+    view = seen(*slots, size=size)
+    assert judge.summary(view, judge.findings(view))["health"] == expected
+
+
 def test_each_cause_has_its_own_remedy() -> None:
     assert len(set(judge.REMEDIES.values())) == len(judge.REMEDIES)
 
