@@ -136,6 +136,20 @@ def test_what_is_lost_is_named_and_made_again(pool: World, lost: list[str]) -> N
     assert not pool.well()["changed"]
 
 
+def test_two_directories_of_many(world: World) -> None:
+    """R12: projects whose directories are gone; those two are made, and nothing else is touched."""
+    world.size = 32
+    world.well()
+    for number in (5, 17):
+        world.lose("directory", number)
+    lost = ("visitor-005", "visitor-017", ".")
+    others = {path: about for path, about in world.files().items() if not path.startswith(lost)}
+    result = world.well()
+    assert [at[:2] for at in told(result)] == [("create-directory", "visitor-005"), ("create-directory", "visitor-017")]
+    assert {path: about for path, about in world.files().items() if not path.startswith(lost)} == others
+    world.is_whole()
+
+
 def test_a_leased_slot_is_only_added_to(pool: World) -> None:
     visit = pool.visit()
     assert visit is not None

@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.test import override_settings
 
 from studio.apps.visitors import slots
+from studio.apps.visitors.limits import QUARANTINED
 from studio.apps.visitors.models import Project, VisitorAllocation
 
 from .visitors import ABSTRACT, WRITER, KilledError, PoolCase
@@ -232,6 +233,35 @@ class Size(PoolCase):
             assert self.visits(5) == [3, 2]
         assert VisitorAllocation.objects.count() == 3
 
+    def test_a_size_that_was_asked_for_goes_before_the_setting(self) -> None:
+        self.seed("--size", "2")
+        with self.assertLogs("studio.apps.visitors", "WARNING") as logs:
+            assert self.visits(3) == [2, 1]
+        assert "saturated" in logs.output[-1]
+        assert self.run_command("create_visitor_pool", "--status")[0]
+        assert self.run_command("check_visitor_pool_health")[0]
+        self.seed()
+        assert self.status() == {"Total slots": 2, "Allocated": 2, "Free": 0, "Expired": 0}
+        assert VisitorAllocation.objects.count() == 2
+        self.seed("--size", "3")
+        assert self.visits(2) == [1, 1]
+
+    def test_a_size_that_was_not_reached_is_reached_by_the_next_run(self) -> None:
+        with self.killed("studio.apps.visitors.pool._enter"), self.assertRaises(KilledError):
+            self.seed("--size", "6")
+        assert not self.run_command("create_visitor_pool", "--status")[0]
+        self.seed()
+        assert self.status()["Free"] == 6
+
+    def test_the_last_slot_that_is_gone_without_a_trace_is_missed(self) -> None:
+        self.seed("--size", "6")
+        VisitorAllocation.objects.filter(visitor_number=6).delete()
+        User.objects.filter(username="visitor-006").delete()
+        shutil.rmtree(self.root / "visitor-006")
+        assert "visitor-006: nothing of it is there" in self.run_command("check_visitor_pool_health")[1]
+        self.seed()
+        assert self.whole(6)
+
     def test_growing_leaves_live_slots_alone_and_serves_the_next_visit(self) -> None:
         self.seed()
         for number in range(1, 5):
@@ -270,6 +300,13 @@ class Size(PoolCase):
             self.visit()
         assert "warning" not in self.run_command("check_visitor_pool_health")[1]
         self.visit()
+        assert "warning" in self.run_command("check_visitor_pool_health")[1]
+
+    def test_what_cannot_be_lent_makes_it_no_less_full(self) -> None:
+        self.seed("--size", "5")
+        VisitorAllocation.objects.filter(visitor_number=5).update(is_active=True, session_key=QUARANTINED)
+        for _ in range(4):
+            self.visit()
         assert "warning" in self.run_command("check_visitor_pool_health")[1]
 
 

@@ -58,3 +58,23 @@ class VisitorAllocation(models.Model):
         if self.session_key in HELD_BACK:
             return {RESETTING: "resetting", QUARANTINED: "quarantined"}[self.session_key]
         return "expired" if self.expires_at < timezone.now() else "leased"
+
+
+class PoolSize(models.Model):
+    """How many slots an operator has asked for last: one row, or none while the setting says it."""
+
+    size = models.PositiveIntegerField()
+
+    class Meta:
+        db_table = "project_app_visitorpoolsize"
+
+    def __str__(self) -> str:
+        return str(self.size)
+
+    @classmethod
+    def asked(cls) -> int:
+        return cls.objects.values_list("size", flat=True).first() or settings.VISITOR_POOL_SIZE
+
+    @classmethod
+    def ask(cls, size: int) -> None:
+        cls.objects.update_or_create(pk=1, defaults={"size": size})

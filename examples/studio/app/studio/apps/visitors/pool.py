@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
-from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.db import SessionStore
@@ -19,7 +18,7 @@ from django.utils import timezone
 
 from . import disk, leases, slots, status, transfers
 from .limits import FAR, PROJECT, QUARANTINED, RESETTING, UPKEEP, username
-from .models import Project, VisitorAllocation
+from .models import PoolSize, Project, VisitorAllocation
 from .status import Slot
 
 log = logging.getLogger(__name__)
@@ -28,14 +27,17 @@ log = logging.getLogger(__name__)
 def provide(size: int | None = None) -> list[str]:
     """Bring the pool to its size and every slot into order; what is still wrong then, looked at anew.
 
-    Without a size it never shrinks: a restart must not undo what an operator has just grown.
+    A size is remembered: without one, a restart must not undo what an operator has asked for. What somebody else has
+    grown does not shrink by itself, either.
     """
     disk.check()
     with slots.lock(0, wait=True):
+        if size:
+            PoolSize.ask(size)  # first, so that the next run ends what this one could not
         disk.sweep_old()
         unsettled = _settle_all()
         seen = status.look()
-        wanted = size or max(settings.VISITOR_POOL_SIZE, seen.size)
+        wanted = size or seen.wanted
         made = [number for number in range(1, wanted + 1) if number not in seen.slots]
         _enter(made)
         for number in made:

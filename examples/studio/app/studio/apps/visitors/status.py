@@ -15,7 +15,10 @@ from django.db.models import QuerySet
 
 from . import disk, leases, slots, transfers
 from .limits import CROWDED, PREFIX, PROJECT, number_of, username
-from .models import Project, VisitorAllocation
+from .models import PoolSize, Project, VisitorAllocation
+
+# States of slots that visitors have, or can have when they have been cleaned.
+LENDABLE = ("allocatable", "leased", "expired", "resetting")
 
 
 @dataclass
@@ -109,12 +112,17 @@ class Pool:
         """The highest number that is in use and is to stay."""
         return max((n for n, slot in self.slots.items() if slot.row and slot.account and not slot.draining), default=0)
 
+    @property
+    def wanted(self) -> int:
+        """How many slots there should be, when nobody says it."""
+        return max(PoolSize.asked(), self.size)
+
     def findings(self, size: int | None = None) -> list[str]:
         """What is wrong, in words; `size` is how many slots there should be, or else what `provide` makes."""
         if not self.slots and size is None:
             return ["the pool has no slot: run manage.py create_visitor_pool"]
-        wanted = size or max(settings.VISITOR_POOL_SIZE, self.size)
-        absent = [f"{username(n)}: nothing of it is there" for n in range(1, wanted + 1) if n not in self.slots]
+        there_should_be = range(1, (size or self.wanted) + 1)
+        absent = [f"{username(n)}: nothing of it is there" for n in there_should_be if n not in self.slots]
         begun = [
             f"{username(n)}: the transfer of its project to {account} was begun and has not ended"
             for n in sorted(self.transfers)
@@ -134,7 +142,8 @@ class Pool:
 
     @property
     def crowded(self) -> bool:
-        return self.count("leased") > CROWDED * self.total
+        """By the slots that can be lent: those that are missing or quarantined make it no less full."""
+        return self.count("leased") > CROWDED * sum(self.count(state) for state in LENDABLE)
 
     def text(self) -> str:
         """The status, word for word as everybody's scripts expect it."""

@@ -7,7 +7,6 @@ import logging
 import random
 import time
 
-from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.models import Session
 from django.db import DatabaseError, transaction
@@ -16,7 +15,7 @@ from django.utils import timezone
 from . import disk, leases, slots
 from .leases import Lease
 from .limits import PATIENCE_SECONDS, PROJECT, QUARANTINED, username
-from .models import Project, VisitorAllocation
+from .models import PoolSize, Project, VisitorAllocation
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +148,7 @@ def _exhausted(rows: list[VisitorAllocation]) -> ExhaustedError:
     held = sum(row.state == "quarantined" for row in rows)
     leased = [row for row in rows if row.state == "leased" and names[row.visitor_number] in whole]
     busy = len(leased) + sum(row.state in UNCLEAN for row in rows)
-    wanting = max(len(rows), settings.VISITOR_POOL_SIZE) - held - busy
+    wanting = max(len(rows), PoolSize.asked()) - held - busy
     detail = f"of {len(rows)} slots {busy} are lent or being cleaned, {held} could not be cleaned"
     if held and held >= max(busy, wanting):
         return ExhaustedError("quarantined", detail, 600)
