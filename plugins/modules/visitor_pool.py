@@ -267,7 +267,6 @@ from contextlib import closing
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.database import reach
-from ansible_collections.shipshape.deploy.plugins.module_utils.database.verify import Verifier
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments import (
     DOCKER_OPTIONS,
     PROJECT_OPTIONS,
@@ -311,7 +310,7 @@ def main() -> None:
     )
     report = Report()
     try:
-        with closing(opened(module, report, Verifier, reach)) as pool:
+        with closing(opened(module, report, reach)) as pool:
             Operation(pool, module._diff).run()
     except ShipshapeError as error:
         module.fail_json(invocation=invocation(module.params), **report.failed(error))

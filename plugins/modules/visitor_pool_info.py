@@ -199,7 +199,6 @@ from contextlib import closing
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.database import reach
-from ansible_collections.shipshape.deploy.plugins.module_utils.database.verify import Verifier
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments import (
     DOCKER_OPTIONS,
     PROJECT_OPTIONS,
@@ -235,7 +234,7 @@ def main() -> None:
         if options["parse"] is not None:
             report.values["events"] = events(options["parse"])
         if options["database_url"] or options["service"]:
-            with closing(opened(module, report, Verifier, reach, write=False)) as pool:
+            with closing(opened(module, report, reach, write=False)) as pool:
                 look(pool, remember=not module.check_mode)
     except ShipshapeError as error:
         module.fail_json(invocation=invocation(options), **report.failed(error))

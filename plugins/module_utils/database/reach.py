@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ..report.finding import ShipshapeError, failure
 from .login import keywords
 from .spelling import masked, secrets_in
 from .url import POSTGRESQL, Parsed, Url, parse
-from .verify import Seen, Verifier
+
+if TYPE_CHECKING:
+    from .verify import Seen, Verifier
 
 # What libpq does to know the server, and how it lets itself be known, taken from an operator's URL as it is.
 _AS_GIVEN = (
@@ -19,6 +23,13 @@ _AS_GIVEN = (
 )
 
 Reach = tuple[dict[str, str], str]  # libpq's keywords; the URL as it may be shown
+
+
+def verifier(connection: Any, compose: Any, report: Any) -> Verifier:
+    """Who sees a service's variables as its containers do. Loaded only when a service is asked for."""
+    from .verify import Verifier
+
+    return Verifier(connection, compose, report)
 
 
 def value(seen: Seen, service: str, variable: str) -> str:

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..report.finding import failure
-from .compose import Compose, Source, plugin
-from .connection import Connection
 from .endpoint import DEFAULT_HOST, Endpoint
 
 if TYPE_CHECKING:
     from ..report.result import Report
+    from .compose import Compose
+    from .connection import Connection
     from .look import Wanted
     from .order import Order
     from .stack import Stack
@@ -155,6 +155,9 @@ def open_stack(module: Any, report: Report) -> Stack:
 
 def open_project(module: Any) -> tuple[Connection, Compose]:
     """The engine and the Compose project that `module`'s options speak of."""
+    # Here, because a visitor pool that is given its database's URL needs neither.
+    from .compose import Compose, Source, plugin
+    from .connection import Connection
 
     docker = module.get_bin_path("docker")
     if docker is None:

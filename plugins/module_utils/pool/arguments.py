@@ -46,9 +46,9 @@ POOL_OPTIONS: dict[str, Any] = {
 _SECRETS = ("database_url", "git_token", "session_key", "token")
 
 
-def opened(module: Any, report: Report, verifier: Any, reach: Any, *, write: bool = True) -> Opened:
-    """The pool that `module`'s options speak of. `verifier` and `reach` are database.verify.Verifier and the module
-    database.reach: areas do not import each other, so the module brings them."""
+def opened(module: Any, report: Report, reach: Any, *, write: bool = True) -> Opened:
+    """The pool that `module`'s options speak of. `reach` is the Python module database.reach: areas do not import
+    each other, so the Ansible module brings it."""
     options = module.params
     secrets = {options[name] for name in _SECRETS if options.get(name)}
     in_urls = {at for url in (options["workspace"]["template"], options.get("git_url")) for at in secrets_in(url or "")}
@@ -60,7 +60,7 @@ def opened(module: Any, report: Report, verifier: Any, reach: Any, *, write: boo
         raise failure("data_root", "option-invalid", "is needed", "Name the directory of the users' directories")
     url, application, seen, looker = options["database_url"] or "", None, None, None
     if _needs_project(options):
-        looker = verifier(*open_project(module), report)
+        looker = reach.verifier(*open_project(module), report)
         looker.hide(secrets)
         seen = looker.look()
         application = Application(looker.connection, looker.compose, seen.project, seen.containers)

@@ -8,14 +8,16 @@ from __future__ import annotations
 import posixpath
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..engine.compose import Compose
-from ..engine.connection import Connection, EngineRefusedError, path_segment
-from ..engine.look import Observed
-from ..engine.model import Project
 from ..report.finding import ShipshapeError, failure
 from .walk import HostPath
+
+if TYPE_CHECKING:
+    from ..engine.compose import Compose
+    from ..engine.connection import Connection
+    from ..engine.look import Observed
+    from ..engine.model import Project
 
 _SHOWN = 120  # of a command that failed: one may be a whole script
 # The options that hold commands: the code of one that fails.
@@ -82,6 +84,8 @@ class Application:
         return found
 
     def _volume(self, key: str) -> str:
+        from ..engine.connection import EngineRefusedError, path_segment
+
         names = {ours: name for name, ours in self._project.volumes.items()}
         entry = (self._project.document.get("volumes") or {}).get(key) or {}
         name = names.get(key) or entry.get("name") or key
