@@ -3,7 +3,9 @@
 
 Nobody else seeds such a pool, so those rows stand for themselves. The leases are compared in the same minute: the one
 statement that an application needs with our rows (see the README of role visitor_pool), and the two that PEERS names,
-SELECT ... FOR UPDATE SKIP LOCKED and then UPDATE. Each of 32 clients leases slot after slot until none is left.
+SELECT ... FOR UPDATE SKIP LOCKED and then UPDATE. Each of 32 clients leases slot after slot until none is left. The
+example's own function, which looks for the account and the project as well, is compared with the same two through the
+same Django (examples/studio/app/tests/test_crowd.py).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -24,6 +27,7 @@ from tests.bench.projects import row
 from tests.support.engine import Engine
 from tests.support.modules import ModuleCall
 from tests.support.pools import NAME, Server, World, make_template, now, postgresql, sqlite
+from tests.support.studios import deployed
 
 FEW, MANY = 1000, 10_000
 SEEDED_S, UNCHANGED_S, MEGABYTES, LINEAR = 30.0, 5.0, 150, 13.0
@@ -153,21 +157,35 @@ def _leased(server: Server, template: Path, folder: Path, one: bool) -> float:
     return LEASES / took
 
 
+def _compared(who: str, ours: float, theirs: float) -> dict[str, Any]:
+    """Given leases a second."""
+    work = f"{CLIENTS} clients leasing {LEASES} slots{who}, none twice ({ours:.0f} a second)"
+    peer = f"SELECT ... FOR UPDATE SKIP LOCKED, then UPDATE ({theirs:.0f} a second)"
+    return row(work, peer, LEASES / ours, LEASES / theirs, "at least as fast", ours >= theirs, ours / theirs)
+
+
+def _application(folder: Path) -> dict[str, Any]:
+    with deployed(folder) as studio:
+        said = studio.own_tests("tests.test_crowd.Rush", leases=LEASES)
+    found = re.search(r"clients: (\d+) a second; peer: (\d+) a second", said)
+    if not found:
+        raise RuntimeError(f"the example's tests said no figures:\n{said[-2000:]}")
+    return _compared(" through the example's function", float(found[1]), float(found[2]))
+
+
 def rows() -> list[dict[str, Any]]:
     engine = Engine()
     engine.ensure_busybox()
     with tempfile.TemporaryDirectory(prefix="shipshape-bench-") as name:
         folder = Path(name)
-        (folder / "server").mkdir()
+        for part in ("server", "studio"):
+            (folder / part).mkdir()
         with postgresql(engine, folder / "server") as server:
             found = _slots(server, folder)
             rates = {True: 0.0, False: 0.0}
             for one in (True, False, True, False):  # in turn, and the better of two: the machine is not ours alone
                 rates[one] = max(rates[one], _leased(server, folder / "template", folder, one))
-    ours, theirs = LEASES / rates[True], LEASES / rates[False]
-    work = f"{CLIENTS} clients leasing {LEASES} slots, none twice ({rates[True]:.0f} a second)"
-    peer = f"SELECT ... FOR UPDATE SKIP LOCKED, then UPDATE ({rates[False]:.0f} a second)"
-    return [*found, row(work, peer, ours, theirs, "at least as fast", ours <= theirs, theirs / ours)]
+        return [*found, _compared("", rates[True], rates[False]), _application(folder / "studio")]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.engine import Engine
-from tests.support.studios import ENVIRONMENT, STUDIO, Studio, deployed, until
+from tests.support.studios import Studio, deployed, until
 
 
 @pytest.fixture(scope="module")
@@ -135,26 +135,11 @@ def test_stopping_loses_nothing(studio: Studio) -> None:
 
 
 def test_the_applications_own_tests_pass_on_postgresql(studio: Studio) -> None:
-    assert re.search(r"Ran \d{2,} tests", own_tests(studio, "tests"))
+    assert re.search(r"Ran \d{2,} tests", studio.own_tests("tests"))
 
 
 @pytest.mark.long
 def test_6400_visits_by_32_clients_get_no_slot_twice_no_error_and_are_never_falsely_refused(studio: Studio) -> None:
-    said = own_tests(studio, "tests.test_crowd", leases=6400)
+    said = studio.own_tests("tests.test_crowd", leases=6400)
     assert "6400 leases, 32 clients" in said
     assert "skipped" not in said
-
-
-def own_tests(studio: Studio, which: str, leases: int = 640) -> str:
-    """What the application's own tests say, run in its image on a database of their own on the stack's server."""
-    environment = {"TEST_DATABASE_URL": _database_url(), "STUDIO_TEST_LEASES": str(leases)}
-    words = [word for name, value in environment.items() for word in ("-e", f"{name}={value}")]
-    tests = ["-v", f"{STUDIO / 'app/tests'}:/app/tests:ro", *words]
-    command = ["python", "manage.py", "test", which, "--settings", "tests.settings"]
-    done = studio.compose("run", "--rm", "--no-deps", *tests, "web", *command, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def _database_url() -> str:
-    return next(line for line in ENVIRONMENT.splitlines() if line.startswith("DATABASE_URL")).split("=", 1)[1]
