@@ -10,12 +10,12 @@ from unittest import mock
 from urllib.parse import urlencode
 
 from django.contrib.sessions.models import Session
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, ProgrammingError
 from django.http import HttpResponse
 from django.test import override_settings
 
 from studio.apps.core import health
-from studio.apps.visitors import disk, pool, sections, slots, visits
+from studio.apps.visitors import disk, leases, pool, sections, slots, visits
 from studio.apps.visitors.models import VisitorAllocation
 
 from .visitors import PoolCase
@@ -131,6 +131,20 @@ class Disk(PoolCase):
         pool.renew_expired()
         assert self.states() == ["free"] * 4
 
+    def test_a_visit_that_is_refused_leaves_no_session(self) -> None:
+        """An answer that is an error sets no cookie, so nobody would ever come with it."""
+        with mock.patch.object(leases, "allocate", return_value=None), mock.patch.object(visits, "PATIENCE_SECONDS", 0):
+            assert self.client_class().get("/writer/").status_code == 503
+        for fault in ("disk.has_workspace", "sections.read"):
+            with mock.patch(f"studio.apps.visitors.{fault}", no(errno.EMFILE)):
+                assert self.client_class().get("/writer/").status_code == 503
+        assert not Session.objects.exists()
+        browser, _ = self.visit()
+        self.expire(1)
+        with mock.patch.object(disk, "has_workspace", no(errno.EMFILE)):
+            assert browser.get("/writer/").status_code == 503
+        assert Session.objects.get().session_key == browser.session.session_key
+
     def test_without_a_template_slots_that_are_whole_are_lent_all_the_same(self) -> None:
         with override_settings(VISITOR_TEMPLATE=self.root / "nowhere"):
             assert self.visit()[1] == 1
@@ -220,6 +234,13 @@ class Pages(PoolCase):
                     if path == "/writer/signup" and browser is not known:
                         continue  # a form that needs no database
                     assert (response.status_code, response.headers.get("Retry-After")) == (503, "30"), path
+
+    def test_without_a_database_the_commands_say_so_and_what_to_do(self) -> None:
+        for command in ("create_visitor_pool", "reset_visitor_pool", "check_visitor_pool_health"):
+            for error in (OperationalError("down"), ProgrammingError("no such relation")):
+                with mock.patch(CURSOR, side_effect=error):
+                    well, said = self.run_command(command)
+                assert (well, str(error) in said, "manage.py migrate" in said) == (False, True, True), said
 
     def test_a_page_that_fails_keeps_no_slot(self) -> None:
         self.seed()

@@ -78,7 +78,7 @@ def writer(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated:
         place = place_of(request)
         return _page(request, place) if place else _ended(request)
-    before = request.session.get(leases.TOKEN_KEY)
+    before, key = request.session.get(leases.TOKEN_KEY), request.session.session_key
     try:
         lease = visits.lease_for(request.session)
     except visits.ExhaustedError as reason:
@@ -94,6 +94,7 @@ def writer(request: HttpRequest) -> HttpResponse:
         if before != lease.token:
             # The browser may never learn of this session, and would be lent one slot after another.
             visits.give_back(lease)
+            visits.leave(request.session, key)
         raise
 
 
