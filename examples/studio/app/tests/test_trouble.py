@@ -149,6 +149,11 @@ class Disk(PoolCase):
         with override_settings(VISITOR_TEMPLATE=self.root / "nowhere"):
             assert self.visit()[1] == 1
             assert self.run_command("create_visitor_pool", "--status")[0]
+            for words, well in (([], False), (["--at-start"], True)):
+                done, said = self.run_command("create_visitor_pool", *words)
+                assert (done, "nowhere" in said, "ready" in said) == (well, True, False), said
+            VisitorAllocation.objects.all().delete()
+            assert not self.run_command("create_visitor_pool", "--at-start")[0]
 
     def test_one_run_of_the_upkeep_quarantines_one_slot_at_most(self) -> None:
         for number in [self.visit()[1] for _ in range(4)]:
