@@ -18,7 +18,7 @@ from studio.apps.core import health
 from studio.apps.visitors import disk, leases, pool, sections, slots, visits
 from studio.apps.visitors.models import VisitorAllocation
 
-from .visitors import PoolCase
+from .visitors import ABSTRACT, PoolCase
 
 CURSOR = "django.db.backends.utils.CursorWrapper.execute"
 
@@ -179,6 +179,15 @@ class Saving(PoolCase):
 
     def post(self) -> HttpResponse:
         return self.browser.post("/writer/save", {"section:abstract": "new", "section:methods": "precious"})
+
+    def test_what_a_killed_save_has_left_goes_with_a_later_one(self) -> None:
+        folder = (self.root / "visitor-001" / ABSTRACT).parent
+        (folder / ".new-dead").write_text("half")
+        (folder / ".new-living").write_text("half")
+        os.utime(folder / ".new-dead", (0, 0))
+        assert self.save(self.browser, "whole") == 302
+        assert [path.name for path in folder.glob(".*")] == [".new-living"]
+        assert self.abstract("visitor-001") == "whole"
 
     def test_a_full_disk_saves_nothing_and_gives_the_text_back(self) -> None:
         before, write, calls = self.files(), sections._write_beside, []
