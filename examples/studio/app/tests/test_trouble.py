@@ -92,7 +92,17 @@ class Disk(PoolCase):
 
         with mock.patch.object(disk.shutil, "copyfile", full):
             assert self.run_command("reset_visitor_pool", "--visitor", "1")[0]
+            assert self.whole(1)
+            # Also when the first that there is to be cleaned has nothing left to be cleared.
+            slots.take(1)
+            disk.remove("visitor-001")
+            big = self.root / "visitor-002/big"
+            big.write_text("big")
+            self.visit()
+            self.expire(2)
+            assert self.run_command("reset_visitor_pool", "--expired")[0]
         assert self.whole(1)
+        assert self.whole(2)
 
     def test_one_visit_quarantines_one_slot_at_most(self) -> None:
         for fault in ("disk.has_workspace", "disk.replace"):
