@@ -19,9 +19,10 @@ class PoolCommand(BaseCommand):
         except StorageError as error:
             raise CommandError(f"Nothing can be said of the visitor pool, nor done: {error}") from error
         except Error as error:
+            said = str(error).strip().partition("\n")[0]
             raise CommandError(
-                "The database does not answer, or lacks what the visitor pool needs. See whether it runs, and run "
-                f"manage.py migrate: {str(error).strip()}"
+                f"The database does not answer, or lacks what the visitor pool needs: {said}. See whether it runs; if "
+                "it does, run manage.py migrate."
             ) from error
 
     def take_note(self, seen: Pool) -> None:
