@@ -9,8 +9,10 @@ from typing import Any
 from unittest import mock
 from urllib.parse import urlencode
 
+from django.contrib.sessions.backends.base import UpdateError
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
-from django.db import InterfaceError, OperationalError, ProgrammingError
+from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError
 from django.http import HttpResponse
 from django.test import override_settings
 
@@ -18,7 +20,7 @@ from studio.apps.core import health
 from studio.apps.visitors import disk, leases, pool, sections, slots, visits
 from studio.apps.visitors.models import VisitorAllocation
 
-from .visitors import ABSTRACT, PoolCase
+from .visitors import ABSTRACT, FORM, PoolCase
 
 CURSOR = "django.db.backends.utils.CursorWrapper.execute"
 
@@ -258,6 +260,25 @@ class Pages(PoolCase):
                     if path == "/writer/signup" and browser is not known:
                         continue  # a form that needs no database
                     assert (response.status_code, response.headers.get("Retry-After")) == (503, "30"), path
+
+    def test_a_database_that_is_lost_when_the_view_has_ended_is_no_bad_request(self) -> None:
+        save = SessionStore.save
+        for name, error, status in (("ann", OperationalError("lost"), 503), ("bob", DatabaseError("no row"), 400)):
+
+            def late(session: SessionStore, must_create: bool = False, error: Exception = error) -> None:
+                if must_create:
+                    save(session, must_create)
+                    return
+                try:
+                    raise error
+                except DatabaseError:
+                    raise UpdateError  # noqa: B904 as the real one does
+
+            browser, form = self.client_class(), {**FORM, "username": name}
+            with mock.patch.object(SessionStore, "save", late):
+                response = browser.post("/writer/signup", form)
+            assert (response.status_code, "Retry-After" in response.headers) == (status, status == 503)
+            assert browser.post("/writer/signup", form).status_code == 302, "the answer was lost, and not the account"
 
     def test_without_a_database_the_commands_say_so_and_what_to_do(self) -> None:
         for command in ("create_visitor_pool", "reset_visitor_pool", "check_visitor_pool_health"):
