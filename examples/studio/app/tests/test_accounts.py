@@ -122,6 +122,16 @@ class LogIn(Written):
         self.assertContains(response, "now your account&#x27;s project")
         self.assertNotContains(response, "no longer there")
 
+    def test_what_the_next_visitor_of_the_slot_is_called_is_not_told(self) -> None:
+        self.expire(1)
+        self.run_command("reset_visitor_pool", "--expired")
+        other, number = self.visit()
+        assert number == 1
+        assert other.post("/writer/signup", {**FORM, "username": "bob"}).status_code == 302
+        response = self.browser.get("/writer/signup")
+        self.assertContains(response, "no longer there")
+        self.assertNotContains(response, "bob")
+
     def test_a_wrong_password_tells_nothing_and_takes_nothing(self) -> None:
         before = self.snapshot()
         self.assertNotContains(self.log_in(password="wrong"), "project already")

@@ -347,6 +347,10 @@ class Reset(PoolCase):
         for number in ("99", "0", "-1", "x", "2.5", ""):
             with self.subTest(number):
                 assert not self.run_command("reset_visitor_pool", f"--visitor={number}")[0]
+        for number in ("0", "-1", "x", "2.5", "", str(2**31)):
+            with self.subTest(size=number):
+                well, said = self.run_command("create_visitor_pool", f"--size={number}")
+                assert (well, "is no number" in said) == (False, True)
         assert self.snapshot() == before
 
     @override_settings(PRODUCTION=True)

@@ -9,16 +9,18 @@ from typing import Any
 from unittest import mock
 from urllib.parse import urlencode
 
+from django.contrib.sessions.backends.base import UpdateError
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError
 from django.http import HttpResponse
 from django.test import override_settings
 
 from studio.apps.core import health
-from studio.apps.visitors import disk, pool, sections, slots, visits
+from studio.apps.visitors import disk, leases, pool, sections, slots, visits
 from studio.apps.visitors.models import VisitorAllocation
 
-from .visitors import PoolCase
+from .visitors import ABSTRACT, FORM, PoolCase
 
 CURSOR = "django.db.backends.utils.CursorWrapper.execute"
 
@@ -92,7 +94,17 @@ class Disk(PoolCase):
 
         with mock.patch.object(disk.shutil, "copyfile", full):
             assert self.run_command("reset_visitor_pool", "--visitor", "1")[0]
+            assert self.whole(1)
+            # Also when the first that there is to be cleaned has nothing left to be cleared.
+            slots.take(1)
+            disk.remove("visitor-001")
+            big = self.root / "visitor-002/big"
+            big.write_text("big")
+            self.visit()
+            self.expire(2)
+            assert self.run_command("reset_visitor_pool", "--expired")[0]
         assert self.whole(1)
+        assert self.whole(2)
 
     def test_one_visit_quarantines_one_slot_at_most(self) -> None:
         for fault in ("disk.has_workspace", "disk.replace"):
@@ -131,10 +143,29 @@ class Disk(PoolCase):
         pool.renew_expired()
         assert self.states() == ["free"] * 4
 
+    def test_a_visit_that_is_refused_leaves_no_session(self) -> None:
+        """An answer that is an error sets no cookie, so nobody would ever come with it."""
+        with mock.patch.object(leases, "allocate", return_value=None), mock.patch.object(visits, "PATIENCE_SECONDS", 0):
+            assert self.client_class().get("/writer/").status_code == 503
+        for fault in ("disk.has_workspace", "sections.read"):
+            with mock.patch(f"studio.apps.visitors.{fault}", no(errno.EMFILE)):
+                assert self.client_class().get("/writer/").status_code == 503
+        assert not Session.objects.exists()
+        browser, _ = self.visit()
+        self.expire(1)
+        with mock.patch.object(disk, "has_workspace", no(errno.EMFILE)):
+            assert browser.get("/writer/").status_code == 503
+        assert Session.objects.get().session_key == browser.session.session_key
+
     def test_without_a_template_slots_that_are_whole_are_lent_all_the_same(self) -> None:
         with override_settings(VISITOR_TEMPLATE=self.root / "nowhere"):
             assert self.visit()[1] == 1
             assert self.run_command("create_visitor_pool", "--status")[0]
+            for words, well in (([], False), (["--at-start"], True)):
+                done, said = self.run_command("create_visitor_pool", *words)
+                assert (done, "nowhere" in said, "ready" in said) == (well, True, False), said
+            VisitorAllocation.objects.all().delete()
+            assert not self.run_command("create_visitor_pool", "--at-start")[0]
 
     def test_one_run_of_the_upkeep_quarantines_one_slot_at_most(self) -> None:
         for number in [self.visit()[1] for _ in range(4)]:
@@ -160,6 +191,15 @@ class Saving(PoolCase):
 
     def post(self) -> HttpResponse:
         return self.browser.post("/writer/save", {"section:abstract": "new", "section:methods": "precious"})
+
+    def test_what_a_killed_save_has_left_goes_with_a_later_one(self) -> None:
+        folder = (self.root / "visitor-001" / ABSTRACT).parent
+        (folder / ".new-dead").write_text("half")
+        (folder / ".new-living").write_text("half")
+        os.utime(folder / ".new-dead", (0, 0))
+        assert self.save(self.browser, "whole") == 302
+        assert [path.name for path in folder.glob(".*")] == [".new-living"]
+        assert self.abstract("visitor-001") == "whole"
 
     def test_a_full_disk_saves_nothing_and_gives_the_text_back(self) -> None:
         before, write, calls = self.files(), sections._write_beside, []
@@ -220,6 +260,32 @@ class Pages(PoolCase):
                     if path == "/writer/signup" and browser is not known:
                         continue  # a form that needs no database
                     assert (response.status_code, response.headers.get("Retry-After")) == (503, "30"), path
+
+    def test_a_database_that_is_lost_when_the_view_has_ended_is_no_bad_request(self) -> None:
+        save = SessionStore.save
+        for name, error, status in (("ann", OperationalError("lost"), 503), ("bob", DatabaseError("no row"), 400)):
+
+            def late(session: SessionStore, must_create: bool = False, error: Exception = error) -> None:
+                if must_create:
+                    save(session, must_create)
+                    return
+                try:
+                    raise error
+                except DatabaseError:
+                    raise UpdateError  # noqa: B904 as the real one does
+
+            browser, form = self.client_class(), {**FORM, "username": name}
+            with mock.patch.object(SessionStore, "save", late):
+                response = browser.post("/writer/signup", form)
+            assert (response.status_code, "Retry-After" in response.headers) == (status, status == 503)
+            assert browser.post("/writer/signup", form).status_code == 302, "the answer was lost, and not the account"
+
+    def test_without_a_database_the_commands_say_so_and_what_to_do(self) -> None:
+        for command in ("create_visitor_pool", "reset_visitor_pool", "check_visitor_pool_health"):
+            for error in (OperationalError("down"), ProgrammingError("no such relation")):
+                with mock.patch(CURSOR, side_effect=error):
+                    well, said = self.run_command(command)
+                assert (well, str(error) in said, "manage.py migrate" in said) == (False, True, True), said
 
     def test_a_page_that_fails_keeps_no_slot(self) -> None:
         self.seed()

@@ -184,6 +184,15 @@ class Writing(PoolCase):
         self.assertContains(self.browser.post("/writer/save", old), "the old tab&#x27;s", status_code=403)
         assert self.abstract("visitor-002") == "the new tab's"
 
+    def test_an_old_tab_saves_nothing_in_the_next_visit_to_the_same_slot(self) -> None:
+        old = self.form(self.browser, abstract="the old tab's")
+        self.expire(1)
+        self.run_command("reset_visitor_pool", "--expired")
+        assert self.visit(self.browser)[1] == 1
+        assert self.save(self.browser, "the new tab's") == 302
+        self.assertContains(self.browser.post("/writer/save", old), "the old tab&#x27;s", status_code=403)
+        assert self.abstract("visitor-001") == "the new tab's"
+
     def test_an_accounts_tab_saves_nothing_after_the_log_out(self) -> None:
         self.browser.post("/writer/signup", FORM)
         alices = self.form(self.browser, abstract="alice's chapter")

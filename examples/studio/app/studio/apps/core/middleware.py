@@ -6,6 +6,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from django.contrib.sessions.exceptions import SessionInterrupted
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -14,6 +16,7 @@ from studio.apps.visitors.disk import StorageError
 
 log = logging.getLogger(__name__)
 
+LOST = (OperationalError, InterfaceError)
 POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'"
 
 
@@ -39,10 +42,33 @@ class Down:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        if not isinstance(error, (OperationalError, InterfaceError, StorageError)):
-            return None
-        log.error("%s cannot be served: %s", request.path, error)
-        return down(request)
+        return _down_for(request, error) if isinstance(error, (*LOST, StorageError)) else None
+
+
+class Sessions(SessionMiddleware):
+    """The session is saved when the view has ended. A database that is lost just then is down, too: Django itself would
+    take the session for deleted, and call that a bad request."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        try:
+            return super().process_response(request, response)
+        except (*LOST, SessionInterrupted) as error:
+            lost = _lost(error)
+            if lost is None:
+                raise
+            return _down_for(request, lost)
+
+
+def _lost(error: BaseException | None) -> BaseException | None:
+    """The loss of the database that an error comes from, if it does."""
+    while error is not None and not isinstance(error, LOST):
+        error = error.__context__
+    return error
+
+
+def _down_for(request: HttpRequest, error: BaseException) -> HttpResponse:
+    log.error("%s cannot be served: %s", request.path, error)
+    return down(request)
 
 
 def down(request: HttpRequest, **context: object) -> HttpResponse:

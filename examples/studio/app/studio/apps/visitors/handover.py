@@ -95,7 +95,8 @@ def _move_all(name: str, lease: Lease, account_for: Callable[[], User]) -> User:
 def _give(lease: Lease, account: User) -> None:
     try:
         with transaction.atomic():
-            Project.objects.filter(pk=lease.project_id).update(owner=account, writer_initialized=True)
+            visit = leases.digest(lease.token)
+            Project.objects.filter(pk=lease.project_id).update(owner=account, writer_initialized=True, visit=visit)
     except IntegrityError:  # it has got one meanwhile
         raise TakenError from None
 

@@ -213,8 +213,13 @@ def forget(session: SessionBase) -> None:
 
 
 def heir(session: SessionBase) -> User | None:
-    """The account that has taken over what was written in the session's visit."""
-    project = Project.objects.select_related("owner").filter(pk=session.get(PROJECT_KEY)).first()
+    """The account that has taken over what was written in the session's visit.
+
+    A slot keeps its project from one visit to the next, so the project may have been taken along by a later visitor,
+    who is nobody's business. A module that hands over does not say whose visit it was.
+    """
+    mine = Q(visit=digest(str(session.get(TOKEN_KEY)))) | Q(visit=None)
+    project = Project.objects.select_related("owner").filter(mine, pk=session.get(PROJECT_KEY)).first()
     return project.owner if project and number_of(project.owner.username) is None else None
 
 

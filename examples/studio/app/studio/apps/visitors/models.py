@@ -21,6 +21,7 @@ class Project(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     writer_initialized = models.BooleanField(default=False, help_text="true exactly if the workspace is on disk")
+    visit = models.CharField(max_length=64, null=True, editable=False, help_text="SHA-256 of the token it came with")
 
     class Meta:
         db_table = "project_app_project"

@@ -49,13 +49,15 @@ def provide(size: int | None = None) -> list[str]:
 
 def renew_expired(between: Callable[[], None] = lambda: None) -> int:
     """Clean every slot whose lease has ended, or is no session's, or whose cleaner has died; count those that can be
-    lent again. `between` is called after each.
+    lent again. `between` is called after each. What was put aside comes last: to clear an expired slot makes room on a
+    full disk, and the directory of those may be gone already.
 
     One slot may be to blame for a fault, and is quarantined. The next that has it shows that the fault is everybody's
     (StorageError): otherwise one bad moment of the disk would put the whole pool out of use.
     """
     cleaned, blame = 0, True
-    for row in list(VisitorAllocation.objects.exclude(slots.FREE).order_by("visitor_number")):
+    rows = VisitorAllocation.objects.exclude(slots.FREE).order_by("visitor_number")
+    for row in sorted(rows, key=lambda row: row.state == "resetting"):
         if _clean(row, blame=blame):
             cleaned += 1
         elif blame and row.state != "quarantined":

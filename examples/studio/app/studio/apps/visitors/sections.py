@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -18,6 +19,7 @@ from .limits import PROJECT, SECTION, SECTIONS, WORKSPACE
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 SUFFIX = ".tex"
+NEW = ".new-"
 
 
 @contextmanager
@@ -40,10 +42,11 @@ def read(folder: int, name: str) -> str:
 def write(folder: int, texts: Mapping[str, str], saved: list[str]) -> None:
     """A reader finds the old text or the new one, whole; and a full disk leaves all of the old ones, because every new
     file is written before the first takes its place. `saved` gets the names of those that did."""
+    _sweep(folder)
     new: dict[str, str] = {}
     try:
         for name, text in texts.items():
-            new[name] = f".new-{secrets.token_hex(4)}"
+            new[name] = f"{NEW}{secrets.token_hex(4)}"
             _write_beside(folder, _file(name), new[name], text)
         for name in texts:
             os.rename(new[name], _file(name), src_dir_fd=folder, dst_dir_fd=folder)
@@ -53,6 +56,15 @@ def write(folder: int, texts: Mapping[str, str], saved: list[str]) -> None:
         for left in new.values():
             with suppress(OSError):
                 os.unlink(left, dir_fd=folder)
+
+
+def _sweep(folder: int, seconds: float = 3600) -> None:
+    """Deletes what a save that was killed has left: no living one takes so long."""
+    for name in os.listdir(folder):
+        if name.startswith(NEW):
+            with suppress(OSError):
+                if time.time() - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime > seconds:
+                    os.unlink(name, dir_fd=folder)
 
 
 def _write_beside(folder: int, file: str, new: str, text: str) -> None:

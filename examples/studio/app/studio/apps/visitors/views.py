@@ -34,6 +34,11 @@ class Place:
     project_id: int
     lease: Lease | None
 
+    @property
+    def visit(self) -> str:
+        """Tells one visit from the next to the same slot, which keeps its project; it opens nothing."""
+        return leases.digest(self.lease.token)[:16] if self.lease else ""
+
     def holds(self) -> bool:
         return self.lease is None or leases.holds(self.lease)
 
@@ -73,7 +78,7 @@ def writer(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated:
         place = place_of(request)
         return _page(request, place) if place else _ended(request)
-    before = request.session.get(leases.TOKEN_KEY)
+    before, key = request.session.get(leases.TOKEN_KEY), request.session.session_key
     try:
         lease = visits.lease_for(request.session)
     except visits.ExhaustedError as reason:
@@ -89,6 +94,7 @@ def writer(request: HttpRequest) -> HttpResponse:
         if before != lease.token:
             # The browser may never learn of this session, and would be lent one slot after another.
             visits.give_back(lease)
+            visits.leave(request.session, key)
         raise
 
 
@@ -180,7 +186,9 @@ def _save(request: HttpRequest, texts: dict[str, str], saved: list[str]) -> Http
 def _is_the_forms(request: HttpRequest, place: Place) -> bool:
     """An old tab's form may be about a visit that has ended, or an account that has logged out. The next workspace of
     the same browser is not where that belongs."""
-    return request.POST.get("project", str(place.project_id)) == str(place.project_id)
+    if request.POST.get("project", str(place.project_id)) != str(place.project_id):
+        return False
+    return not place.lease or request.POST.get("visit", place.visit) == place.visit
 
 
 @require_POST

@@ -6,10 +6,11 @@ from __future__ import annotations
 import logging
 import random
 import time
+from contextlib import suppress
 
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.models import Session
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, Error, transaction
 from django.utils import timezone
 
 from . import disk, leases, slots
@@ -36,6 +37,22 @@ def lease_for(session: SessionBase) -> Lease:
     lease = leases.held(session)
     if lease is not None:
         return lease
+    before = session.session_key
+    try:
+        return _new_lease_or_cause(session)
+    except ExhaustedError:
+        leave(session, before)
+        raise
+
+
+def leave(session: SessionBase, before: str | None) -> None:
+    """A session that was begun for this visit ends with it: no browser learns of it from an answer that is an error."""
+    if session.session_key != before:
+        with suppress(Error):
+            session.flush()
+
+
+def _new_lease_or_cause(session: SessionBase) -> Lease:
     try:
         disk.check_root()
         return _new_lease(session)

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from argparse import ArgumentTypeError
 
+# What fits into the column of a slot's number.
+LARGEST = 2**31 - 1
+
 
 def at_least_one(text: str) -> int:
     """A number from 1 on. Whatever else is given is refused before anything is touched."""
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise ArgumentTypeError(f"{text!r} is no number from 1 on")
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= LARGEST):
+        raise ArgumentTypeError(f"{text!r} is no number from 1 to {LARGEST}")
     return int(text)

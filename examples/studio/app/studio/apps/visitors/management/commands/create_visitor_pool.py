@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from studio.apps.visitors import pool, status
+from studio.apps.visitors import disk, pool, status
 from studio.apps.visitors.management.arguments import at_least_one
 from studio.apps.visitors.management.base import PoolCommand, not_whole
 
@@ -30,7 +30,7 @@ class Command(PoolCommand):
             wrong = seen.findings()
         else:
             self.stdout.write("Initializing visitor pool...")
-            wrong = pool.provide(options["size"])
+            wrong = self.provided(options["size"], at_start=options["at_start"])
         if wrong:
             said = not_whole(wrong)
             if not (options["at_start"] and status.look().usable):
@@ -39,3 +39,11 @@ class Command(PoolCommand):
         elif not options["status"]:
             # Rows and directories have just been looked at once more; this is not a wish.
             self.stdout.write("Visitor pool ready")
+
+    def provided(self, size: int | None, *, at_start: bool) -> list[str]:
+        try:
+            return pool.provide(size)
+        except disk.StorageError as error:
+            if not at_start:
+                raise
+            return [str(error)]  # slots that are whole can be lent all the same
