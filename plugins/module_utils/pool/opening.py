@@ -141,6 +141,8 @@ class Opened:
 
     def data_root(self) -> HostPath:
         path, service = self.wish.options["data_root"], self.wish.options["data_service"]
+        if "\0" in path:
+            raise failure("data_root", "option-invalid", f"{path!r} cannot be a path", "Take out its null character")
         if service:
             return application(self.wish).host_path(service, path, "data_service")
         if not path.startswith("/"):
