@@ -150,10 +150,13 @@ class Records:
 
     def entered(self, numbers: Collection[int]) -> set[int]:
         """Those of the slots that have a user or a row of the table of allocations by now."""
+        return self.listed(numbers) | set(self.ids(numbers))
+
+    def listed(self, numbers: Collection[int]) -> set[int]:
+        """Those of the slots that have a row of the table of allocations by now."""
         table = self.schema.allocations
         key = table["visitor_number"]
-        rows = self.store.select(table.name, [key], key, sorted(numbers))
-        return {int(row[key]) for row in rows} | set(self.ids(numbers))
+        return {int(row[key]) for row in self.store.select(table.name, [key], key, sorted(numbers))}
 
     def whole(self, numbers: Collection[int]) -> set[int]:
         """Those of the slots that have a user and a project by now."""

@@ -33,10 +33,12 @@ class LiveColumn:
 
 @dataclass(frozen=True)
 class LiveTable:
-    """A table as the database has it. `unique`: sets of columns that no two rows have in common."""
+    """A table as the database has it. `unique`: sets of columns that no two rows have in common. `hidden`: there may be
+    rows that whoever has logged in is not shown."""
 
     columns: Mapping[str, LiveColumn]
     unique: frozenset[frozenset[str]] = field(default_factory=frozenset)
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
