@@ -175,9 +175,9 @@ class Pool:
         return mended
 
     def busy(self, numbers: Collection[int]) -> None:
-        for number in sorted(numbers):
-            what = "somebody takes, frees or cleans it at this moment, so it was left as it is"
-            self.report.add(Finding(INFO, self.settings.name(number), "slot-busy", what, "The next run looks again"))
+        what = "somebody takes, frees or cleans it at this moment, so it was left as it is"
+        names = (self.settings.name(number) for number in sorted(numbers))
+        self.report.add(*(Finding(INFO, name, "slot-busy", what, "The next run looks again") for name in names))
 
     def _work(self, batch: _Batch, seen: Seen) -> None:
         kind = batch.works[0].kind if batch.works else QUARANTINE
