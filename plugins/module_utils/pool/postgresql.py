@@ -37,6 +37,14 @@ from .store import (
 
 # The class of our advisory locks: "SHIP". Applications use the same (see the README of role visitor_pool).
 LOCK_CLASS = 0x53484950
+# A server whose machine or network is gone is missed after half a minute; by default the kernel waits for hours.
+_ALIVE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 _PATIENCE = 60.0
 _PAUSE = 0.1
 _POOLED = (
@@ -99,7 +107,7 @@ class PostgresqlStore:
         self._types: dict[str, dict[str, str]] = {}  # and the types of all
         given = {name: value for name, value in keywords.items() if value}
         try:
-            self._connection = psycopg.connect(**given, connect_timeout=10, autocommit=True)  # type: ignore[arg-type]
+            self._connection = psycopg.connect(autocommit=True, **{**_ALIVE, **given})  # type: ignore[arg-type]
             self._run("begin", "SET TIME ZONE 'UTC'")  # columns without a zone hold UTC
             self._run("begin", "SET DateStyle TO 'ISO, MDY'")  # psycopg reads no other
             _read_any_time(self._connection)
