@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.engine import Engine
-from tests.support.pools import TABLES, Database, Server, World, make_template, postgresql, sqlite
+from tests.support.pools import TABLES, Database, Server, World, make_template, postgresql, run, sqlite
 
 ALLOCATION, PROJECTS = "project_app_visitorallocation", "project_app_project"
 
@@ -126,6 +126,15 @@ def test_rows_that_are_hidden_from_the_role_are_not_taken_for_missing(guarded: W
     guarded.sql(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
     assert guarded.call(state="expired")["changed"] is False
     assert (guarded.path(held[0]) / "scitex/writer/mine.txt").read_text() == "his work"
+
+
+def test_a_schema_that_the_role_does_not_look_in(guarded: World) -> None:
+    guarded.sql("CREATE SCHEMA studio")
+    for table in TABLES:
+        guarded.sql(f"ALTER TABLE {table} SET SCHEMA studio")
+    result = run("visitor_pool", guarded.given())
+    assert {at["code"] for at in result["findings"]} == {"table-missing"}
+    assert all("schema.table" in at["remedy"] for at in result["findings"])
 
 
 def test_domains_that_take_no_null(server: Server, tmp_path: Path) -> None:

@@ -190,6 +190,13 @@ def test_a_look_leaves_no_files_of_a_write_ahead_log(tmp_path: Path, left: bool)
     made.close()
 
 
+def test_a_database_file_that_is_not_there(world: World, tmp_path: Path) -> None:
+    result = run("visitor_pool", world.given(database_url=f"sqlite:///{tmp_path}/ap.db"))
+    assert f"for there is no file {tmp_path}/ap.db" in result["msg"]
+    assert "Check `database_url`" in result["msg"]
+    assert not (tmp_path / "ap.db").exists()
+
+
 def test_a_row_without_a_number_is_no_slot(world: World) -> None:
     world.sql("DROP TABLE project_app_visitorallocation")
     world.sql(

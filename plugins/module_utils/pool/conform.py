@@ -50,14 +50,18 @@ _SHARED = {
 }
 
 
-def differences(schema: Schema, live: Mapping[str, LiveTable | None], sqlite: bool) -> list[Finding]:
-    """`live` maps users, projects and allocations to what the database has."""
+def differences(schema: Schema, live: Mapping[str, LiveTable | None], sqlite: bool, nowhere: str = "") -> list[Finding]:
+    """`live` maps users, projects and allocations to what there is; `nowhere` says why there is nothing at all."""
     found: list[Finding] = []
     for part, table in schema.tables.items():
         there = live[part]
         if there is None:
-            what = "there is no such table"
+            what = f"there is no such table, for {nowhere}" if nowhere else "there is no such table"
             remedy = f"Run the application's migrations (option `migrate_command` does), or mend schema.{part}.table"
+            if nowhere:
+                remedy = f"Check `database_url`. {remedy}"
+            elif not sqlite and "." not in table.name:
+                remedy += ": a schema that the role does not look in by itself has to be named, as schema.table"
             found.append(Finding(CRITICAL, table.name, MISSING_TABLE, what, remedy))
             continue
         if there.hidden:

@@ -92,6 +92,7 @@ class PostgresqlStore:
     """See store.Store. `keywords` are libpq's."""
 
     own_lock = False
+    nowhere = ""
 
     def __init__(self, keywords: Mapping[str, str], spoken: str) -> None:
         try:

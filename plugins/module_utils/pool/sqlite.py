@@ -55,6 +55,7 @@ class SqliteStore:
 
     def _connect(self) -> None:
         self._absent = not os.path.exists(self._path)
+        self.nowhere = f"there is no file {self._path}" if self._absent else ""
         mode = "rw" if self._write or _leaves_files(self._path) else "ro"
         where = "file::memory:" if self._absent else f"file:{quote(self._path)}?mode={mode}"
         try:

@@ -55,6 +55,7 @@ class Store(Protocol):
 
     spoken: str  # the database, for a message
     doubts: Sequence[Finding]  # about the connection
+    nowhere: str  # why no table can be there, '' when one can
     own_lock: bool  # whoever writes is alone: what is done to a slot is done while writing
 
     def describe(self, table: str) -> LiveTable | None:
