@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from .model import FOREVER, QUARANTINED, RESETTING, Lease, Project, Settings, User
+from .receipts import octets
 from .schema import SHA256, Schema
 from .store import Change, Row, Store
 
@@ -118,7 +119,7 @@ class Records:
 
     def stored(self, token: str) -> str:
         """How the table of allocations keeps a token."""
-        return hashlib.sha256(token.encode()).hexdigest() if self.schema.token == SHA256 else token
+        return hashlib.sha256(octets(token)).hexdigest() if self.schema.token == SHA256 else token
 
     # -- making -----------------------------------------------------------------------------------------------------
 
