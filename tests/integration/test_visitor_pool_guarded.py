@@ -137,6 +137,28 @@ def test_a_schema_that_the_role_does_not_look_in(guarded: World) -> None:
     assert all("schema.table" in at["remedy"] for at in result["findings"])
 
 
+def test_a_server_that_repeats_what_it_was_sent(server: Server, tmp_path: Path) -> None:
+    database = server.database()
+    database.make()
+    name = database.url.rpartition("/")[2]
+    database.run(f"ALTER DATABASE {name} SET log_parameter_max_length_on_error = -1")
+    (tmp_path / "users").mkdir()
+    world = World(
+        database, tmp_path / "users", make_template(tmp_path / "template"), options={"schema": {"token": "plain"}}
+    )
+    world.well()
+    held = world.visit()
+    assert held is not None
+    stored = world.row(held[0])["allocation_token"]
+    world.secrets += [held[1], stored]
+    world.end(held[0])
+    database.run(f"ALTER TABLE {ALLOCATION} ADD CHECK (session_key <> 'shipshape:resetting')")
+    result = world.call(state="expired")
+    assert result["failed"]
+    assert "violates check constraint" in result["msg"]
+    database.close()
+
+
 def test_domains_that_take_no_null(server: Server, tmp_path: Path) -> None:
     """What the pool does not speak of gets its default, and is not set to null on the way."""
     database = server.database()

@@ -45,6 +45,7 @@ _ALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
+_WHOLE_ROWS = ("23502", "23514")  # a null or a value that a constraint does not let in
 _PATIENCE = 60.0
 _PAUSE = 0.1
 _POOLED = (
@@ -313,7 +314,18 @@ class PostgresqlStore:
     def _failed(self, doing: str, error: Any) -> ShipshapeError:
         """Either the server refused, or it is not there any more (57P01 to 57P03: it ends sessions, or itself)."""
         ended = self._connection.closed or (error.sqlstate or "").startswith(("57P0", "08"))
-        return lost(self.spoken, doing) if ended else refused(self.spoken, doing, error)
+        return lost(self.spoken, doing) if ended else refused(self.spoken, doing, _words(error))
+
+
+def _words(error: Any) -> str:
+    """Without the context, in which a server may repeat what it was sent: sessions and tokens are in that, and in the
+    row that it shows whole."""
+    said = error.diag
+    if not said.message_primary:
+        return str(error)
+    detail = said.message_detail if error.sqlstate not in _WHOLE_ROWS else ""
+    more = (("DETAIL", detail), ("HINT", said.message_hint))
+    return " ".join([said.message_primary, *(f"{name}: {text}" for name, text in more if text)])
 
 
 def _json(rows: Any) -> str:

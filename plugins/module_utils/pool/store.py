@@ -97,7 +97,7 @@ class Store(Protocol):
     def close(self) -> None: ...
 
 
-def refused(spoken: str, doing: str, error: BaseException) -> ShipshapeError:
+def refused(spoken: str, doing: str, error: BaseException | str) -> ShipshapeError:
     """What the database said, on one line."""
     words = " ".join(str(error).split()) or type(error).__name__
     what = f"it refused to {doing}: {words}"
