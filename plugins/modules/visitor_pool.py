@@ -245,7 +245,7 @@ findings:
       V(slots-absent), V(slot-busy), V(slot-not-made), V(user-not-a-visitor), V(leftovers-kept),
       V(transfer-two-projects), V(transfer-mark-old); of the database
       V(table-missing), V(column-missing), V(column-type), V(column-without-value), V(not-unique),
-      V(database-pooled); of the git server V(git-unreachable), V(git-refused).
+      V(rows-hidden), V(database-pooled); of the git server V(git-unreachable), V(git-refused).
   returned: always
   type: list
   elements: dict

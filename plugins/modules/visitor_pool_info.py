@@ -182,7 +182,7 @@ findings:
       V(slots-absent), V(user-not-a-visitor), V(pool-nearly-full), V(alert-not-kept),
       V(transfer-unfinished); of the database
       V(table-missing), V(column-missing), V(column-type), V(column-without-value), V(not-unique),
-      V(database-pooled).
+      V(rows-hidden), V(database-pooled).
   returned: always
   type: list
   elements: dict

@@ -510,8 +510,8 @@ def test_a_bad_number_fails(pool: World, slots: list[int]) -> None:
 def test_production_is_not_reset_by_accident(pool: World) -> None:
     pool.visit()
     before = pool.snapshot()
-    for check in (True, False):
-        result = pool.call(check=check, state="reset", environment="production")
+    for check, environment in ((True, "production"), (False, "production"), (False, " Production\n")):
+        result = pool.call(check=check, state="reset", environment=environment)
         assert result["failed"]
         assert not result["changed"]
         assert "force: true" in result["msg"]

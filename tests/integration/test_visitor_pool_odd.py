@@ -4,6 +4,7 @@ crash, no lie about what was changed, and nothing of a visitor's is lost."""
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -155,6 +156,45 @@ def test_a_name_that_is_no_text(pool: World) -> None:
 def test_a_part_of_the_schema_that_is_no_mapping(pool: World) -> None:
     result = pool.call(schema={"allocations": ["x"]})
     assert codes(result) == ["schema-invalid"]
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["closed", "killed"])
+def test_a_look_leaves_no_files_of_a_write_ahead_log(tmp_path: Path, left: bool) -> None:
+    """Whoever is not their owner could leave them, and the application could not write any more."""
+    made = sqlite(tmp_path / "app.db")
+    made.make()
+    made.run("PRAGMA journal_mode = WAL")
+    (tmp_path / "users").mkdir()
+    world = World(made, tmp_path / "users", make_template(tmp_path / "template"), size=3)
+    run("visitor_pool", world.given())
+    if left:  # an application that was killed has not emptied its log
+        made.run("UPDATE auth_user SET email = 'x'")
+        for name in ("app.db", "app.db-wal", "app.db-shm"):
+            shutil.copy(tmp_path / name, tmp_path / f"copy{name[3:]}")
+        world.options["database_url"] = f"sqlite:///{tmp_path}/copy.db"
+    else:
+        made.close()
+
+    def kept() -> dict[str, bytes]:
+        names = (at for at in tmp_path.iterdir() if ".db" in at.name and not at.name.endswith("-shm"))
+        return {at.name: at.read_bytes() for at in names}
+
+    before = kept()
+    for name, more in (("visitor_pool_info", {"state_dir": str(tmp_path)}), ("visitor_pool", {})):
+        result = run(name, {**world.given(size=5), **more}, check=True)
+        gc.collect()
+        assert result["slots"]["allocatable"] == 3
+        assert kept() == before
+        assert (tmp_path / "app.db-shm").exists() is left
+    assert run("visitor_pool", world.given(size=5))["changed"]
+    made.close()
+
+
+def test_a_database_file_that_is_not_there(world: World, tmp_path: Path) -> None:
+    result = run("visitor_pool", world.given(database_url=f"sqlite:///{tmp_path}/ap.db"))
+    assert f"for there is no file {tmp_path}/ap.db" in result["msg"]
+    assert "Check `database_url`" in result["msg"]
+    assert not (tmp_path / "ap.db").exists()
 
 
 def test_a_row_without_a_number_is_no_slot(world: World) -> None:

@@ -185,6 +185,8 @@ BAD = [
     ({"project": ".."}, "project"),
     ({"project": "a/../../b"}, "project"),
     ({"size": -1}, "size"),
+    ({"size": 2**40}, "size"),
+    ({"data_root": "/srv/users\0"}, "data_root"),
     ({"data_root": "users"}, "data_root"),
     ({"database_url": "sqlite:///app.db"}, "database_url"),
     ({"database_url": "mysql://u:p@h/d"}, "database_url"),

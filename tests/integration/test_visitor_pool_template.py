@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool.repository import Repository, Source
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.template import Template
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
 
@@ -79,6 +80,17 @@ def test_one_that_fails_half_way_is_what_it_was(forge: Shelf, step: str) -> None
     assert forge.files() == {"one": "2", "four": "2"}
     [kept] = [at for at in forge.cache.glob("*/*") if at.is_dir() and at.name != "git"]  # no older ones
     assert len(kept.name) == 40
+
+
+def test_a_directory_that_is_nested_too_deeply(tmp_path: Path) -> None:
+    below = tmp_path.joinpath("01_manuscript", *"x" * 120)
+    below.mkdir(parents=True)
+    (tmp_path / "01_manuscript/a.tex").write_text("x")
+    template = Template(Source(str(tmp_path)), ["01_manuscript"], Shelf.run, "", Report())  # type: ignore[arg-type]
+    with pytest.raises(ShipshapeError) as raised:
+        template.check()
+    assert raised.value.findings[0].code == "template-invalid"
+    assert "is more than 100 directories deep" in str(raised.value)
 
 
 def test_what_has_not_changed_is_not_checked_out_again(forge: Shelf) -> None:

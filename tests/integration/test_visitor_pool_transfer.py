@@ -104,6 +104,8 @@ def test_a_project_moves_whole_and_the_slot_is_made_anew(pool: World) -> None:
 WRONG: list[tuple[str, Callable[[Visitor], dict[str, Any]]]] = [
     ("forged", lambda at: {"token": "0" * 64}),
     ("truncated", lambda at: {"token": at.token[:-1]}),
+    ("no text", lambda at: {"token": at.token[:-1] + "\udcff"}),
+    ("session that is no text", lambda at: {"session_key": "\ud800"}),
     ("empty", lambda at: {"token": ""}),
     ("stored", lambda at: {"token": at.pool.row(at.slot)["allocation_token"]}),
     ("other session", lambda at: {"session_key": "f" * 32}),

@@ -40,6 +40,8 @@ _UNIQUE = {
     PROJECTS: ((("owner_id", "slug"), WARNING),),
 }
 _NOT_COMPARED = ("password", "name")
+_HIDDEN = "row-level security can keep rows from the role that has logged in, and those would be taken for missing"
+_ALL_ROWS = "Log in as the table's owner or a role with BYPASSRLS, or add a policy FOR ALL USING (true) for this one"
 # What all the slots' rows have in common while they are free. Two moments may be the same.
 _SHARED = {
     USERS: ("is_superuser", "is_staff", "is_active"),
@@ -48,16 +50,22 @@ _SHARED = {
 }
 
 
-def differences(schema: Schema, live: Mapping[str, LiveTable | None], sqlite: bool) -> list[Finding]:
-    """`live` maps users, projects and allocations to what the database has."""
+def differences(schema: Schema, live: Mapping[str, LiveTable | None], sqlite: bool, nowhere: str = "") -> list[Finding]:
+    """`live` maps users, projects and allocations to what there is; `nowhere` says why there is nothing at all."""
     found: list[Finding] = []
     for part, table in schema.tables.items():
         there = live[part]
         if there is None:
-            what = "there is no such table"
+            what = f"there is no such table, for {nowhere}" if nowhere else "there is no such table"
             remedy = f"Run the application's migrations (option `migrate_command` does), or mend schema.{part}.table"
+            if nowhere:
+                remedy = f"Check `database_url`. {remedy}"
+            elif not sqlite and "." not in table.name:
+                remedy += ": a schema that the role does not look in by itself has to be named, as schema.table"
             found.append(Finding(CRITICAL, table.name, MISSING_TABLE, what, remedy))
             continue
+        if there.hidden:
+            found.append(Finding(CRITICAL, table.name, "rows-hidden", _HIDDEN, _ALL_ROWS))
         flag = {USERS: schema.user_flag, PROJECTS: schema.workspace_flag}.get(part, "")
         found += _columns(part, table, there, flag, sqlite)
         found += _unfilled(part, table, there, flag)

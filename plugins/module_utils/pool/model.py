@@ -29,6 +29,8 @@ USER, PROJECT, DIRECTORY, WORKSPACE, ALLOCATION = "user", "project", "directory"
 ARTEFACTS = (USER, PROJECT, DIRECTORY, WORKSPACE, ALLOCATION)
 
 _DIGITS = 3
+# More is a slip of the hand: each slot has an account and a directory, and each run looks at all of them.
+_LARGEST = 1_000_000
 # What a column of type integer holds, and a key of PostgreSQL's advisory locks.
 MOST = 2**31 - 1
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -76,6 +78,8 @@ def settings(options: Mapping[str, Any]) -> Settings:
     size, prefix, project = options["size"], options["prefix"], options["project"]
     if size < 0:
         raise _bad("size", f"{size} is less than nothing", "Give the number of slots, 0 for none")
+    if size > _LARGEST:
+        raise _bad("size", f"{size} slots are more than a pool can have", f"Give a number up to {_LARGEST}")
     if not _PREFIX.fullmatch(prefix) or prefix[-1].isdigit():
         what = f"{prefix!r} cannot begin the name of a user and of a directory"
         raise _bad("prefix", what, "Use letters, digits, dot, dash and underscore, a letter first and no digit last")

@@ -98,7 +98,8 @@ class Opened:
     def verify(self) -> list[Finding]:
         """What keeps the pool from working in this database. Raises nothing: both modules say it, each in its way."""
         live = {part: self.store.describe(table.name) for part, table in self.wish.schema.tables.items()}
-        self.differences = [*differences(self.wish.schema, live, self.sqlite), *self.store.doubts]
+        found = differences(self.wish.schema, live, self.sqlite, self.store.nowhere)
+        self.differences = [*found, *self.store.doubts]
         return [finding for finding in self.differences if finding.severity == "critical"]
 
     def provide(self) -> list[Finding]:
@@ -141,6 +142,8 @@ class Opened:
 
     def data_root(self) -> HostPath:
         path, service = self.wish.options["data_root"], self.wish.options["data_service"]
+        if "\0" in path:
+            raise failure("data_root", "option-invalid", f"{path!r} cannot be a path", "Take out its null character")
         if service:
             return application(self.wish).host_path(service, path, "data_service")
         if not path.startswith("/"):

@@ -166,7 +166,7 @@ class Operation:
         return given or seen.slots.keys()
 
     def _may_reset(self) -> None:
-        where = (self._options["environment"] or "").lower()
+        where = (self._options["environment"] or "").strip().lower()
         if where in _PRODUCTION and not self._options["force"]:
             what = f"a reset throws away visitors' work, and this is {where}: nothing was done"
             raise failure("pool", "reset-refused", what, "Set force: true if that is what you want")

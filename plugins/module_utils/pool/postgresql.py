@@ -3,15 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The pool in PostgreSQL, by psycopg: every operation is one statement, however many rows it is about.
 
-Rows travel as JSON and are taken apart by the server (`jsonb_populate_record` with the table's own row type), so that
-each value gets the type of the very column that it is for.
+Rows travel as JSON and are taken apart by the server, with the types that it has told, so that each value gets the type
+of the very column that it is for.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any
@@ -37,6 +37,15 @@ from .store import (
 
 # The class of our advisory locks: "SHIP". Applications use the same (see the README of role visitor_pool).
 LOCK_CLASS = 0x53484950
+# A server whose machine or network is gone is missed after half a minute; by default the kernel waits for hours.
+_ALIVE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+_WHOLE_ROWS = ("23502", "23514")  # a null or a value that a constraint does not let in
 _PATIENCE = 60.0
 _PAUSE = 0.1
 _POOLED = (
@@ -52,6 +61,16 @@ _KINDS = {
     **dict.fromkeys(("timestamptz", "timestamp"), TIME),
     "bool": BOOLEAN,
 }
+# Where row-level security holds for the role that has logged in, only a policy that is true of all rows shows them all.
+_HIDDEN = """
+SELECT row_security_active(c.oid) AND (
+    EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND NOT p.polpermissive)
+    OR NOT EXISTS (
+        SELECT FROM pg_policy p CROSS JOIN LATERAL unnest(p.polroles) AS r(role)
+        WHERE p.polrelid = c.oid AND p.polcmd = '*' AND pg_get_expr(p.polqual, p.polrelid) = 'true'
+          AND CASE WHEN r.role = 0 THEN true ELSE pg_has_role(r.role, 'USAGE') END))
+FROM pg_class c WHERE c.oid = to_regclass(%s)
+"""
 _COLUMNS = """
 SELECT a.attname, t.typname, format_type(a.atttypid, a.atttypmod),
        CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END,
@@ -74,6 +93,7 @@ class PostgresqlStore:
     """See store.Store. `keywords` are libpq's."""
 
     own_lock = False
+    nowhere = ""
 
     def __init__(self, keywords: Mapping[str, str], spoken: str) -> None:
         try:
@@ -86,9 +106,10 @@ class PostgresqlStore:
         self.spoken = spoken
         self._sql, self._error = sql, psycopg.Error
         self._json: dict[str, list[str]] = {}  # of each table that was described: its columns of JSON
+        self._types: dict[str, dict[str, str]] = {}  # and the types of all
         given = {name: value for name, value in keywords.items() if value}
         try:
-            self._connection = psycopg.connect(**given, connect_timeout=10, autocommit=True)  # type: ignore[arg-type]
+            self._connection = psycopg.connect(autocommit=True, **{**_ALIVE, **given})  # type: ignore[arg-type]
             self._run("begin", "SET TIME ZONE 'UTC'")  # columns without a zone hold UTC
             self._run("begin", "SET DateStyle TO 'ISO, MDY'")  # psycopg reads no other
             _read_any_time(self._connection)
@@ -111,10 +132,10 @@ class PostgresqlStore:
 
     def describe(self, table: str) -> LiveTable | None:
         try:
-            name = self._table(table).as_string(self._connection)
+            name = self._sql.Identifier(*table.split(".", 1)).as_string(self._connection)
         except self._error as error:
             raise self._failed("look for a table", error) from error
-        [(there,)] = self._rows("look for a table", "SELECT to_regclass(%s) IS NOT NULL", (name,))
+        there = self._rows("look for a table", _HIDDEN, (name,))
         if not there:
             return None
         columns = {
@@ -122,8 +143,9 @@ class PostgresqlStore:
             for column, kind, spoken, length, not_null, filled in self._rows("look at a table", _COLUMNS, (name,))
         }
         self._json[table] = [column for column, live in columns.items() if live.kind == JSON]
+        self._types[table] = {column: live.type for column, live in columns.items()}
         unique = frozenset(frozenset(at) for (at,) in self._rows("look at indexes", _UNIQUE, (name,)))
-        return LiveTable(columns, unique)
+        return LiveTable(columns, unique, there[0][0])
 
     def now(self) -> datetime:
         [(now,)] = self._rows("tell the time", "SELECT clock_timestamp()")
@@ -141,13 +163,13 @@ class PostgresqlStore:
         text = self._sql.SQL("SELECT {} FROM {}").format(self._columns(columns), self._table(table))
         if not where:
             return self._named(columns, self._rows("read", text))
-        text += self._sql.SQL(" WHERE {} = ANY(%s)").format(self._sql.Identifier(where))
+        text += self._sql.SQL(" WHERE {} = ANY(%s)").format(self._name(where))
         return self._named(columns, self._rows("read", text, (list(values),))) if values else []
 
     def starting(self, table: str, columns: Sequence[str], column: str, prefix: str) -> list[Row]:
         escaped = prefix.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         text = self._sql.SQL("SELECT {} FROM {} WHERE {} LIKE %s").format(
-            self._columns(columns), self._table(table), self._sql.Identifier(column)
+            self._columns(columns), self._table(table), self._name(column)
         )
         return self._named(columns, self._rows("read", text, (f"{escaped}%",)))
 
@@ -163,14 +185,14 @@ class PostgresqlStore:
             return
         names = self._columns(list(rows[0]))
         text = self._sql.SQL(
-            "INSERT INTO {table} ({names}) SELECT {names} FROM jsonb_populate_recordset(NULL::{table}, %s::jsonb)"
-        ).format(table=self._table(table), names=names)
+            "INSERT INTO {table} ({names}) SELECT {names} FROM jsonb_to_recordset(%s::jsonb) AS r({typed})"
+        ).format(table=self._table(table), names=names, typed=self._typed(table, rows[0]))
         self._run(f"add rows to {table}", text, (_json([self._ready(table, row) for row in rows]),))
 
     def update(self, table: str, key: str, changes: Sequence[Change]) -> set[Any]:
         if not changes:
             return set()
-        column = self._sql.Identifier
+        column = self._name
         assigned = self._sql.SQL(", ").join(
             self._sql.SQL("{0} = n.{0}").format(column(name)) for name in changes[0].new
         )
@@ -181,12 +203,13 @@ class PostgresqlStore:
         )
         text = self._sql.SQL(
             "UPDATE {table} AS t SET {assigned} FROM jsonb_array_elements(%s::jsonb) AS e(doc),"
-            " LATERAL jsonb_populate_record(NULL::{table}, e.doc -> 'old') AS o,"
-            " LATERAL jsonb_populate_record(NULL::{table}, e.doc -> 'new') AS n"
+            " LATERAL jsonb_to_record(e.doc -> 'old') AS o({old}), LATERAL jsonb_to_record(e.doc -> 'new') AS n({new})"
             " WHERE t.{key} = o.{key}{holds} RETURNING t.{key}"
         ).format(
             table=self._table(table),
             assigned=assigned,
+            old=self._typed(table, changes[0].old),
+            new=self._typed(table, changes[0].new),
             key=column(key),
             holds=self._sql.SQL(" AND ") + holds if len(changes[0].old) > 1 else self._sql.SQL(""),
         )
@@ -201,9 +224,7 @@ class PostgresqlStore:
 
     def delete(self, table: str, column: str, values: Collection[Any]) -> None:
         if values:
-            text = self._sql.SQL("DELETE FROM {} WHERE {} = ANY(%s)").format(
-                self._table(table), self._sql.Identifier(column)
-            )
+            text = self._sql.SQL("DELETE FROM {} WHERE {} = ANY(%s)").format(self._table(table), self._name(column))
             self._run(f"remove rows from {table}", text, (list(values),))
 
     @contextmanager
@@ -256,10 +277,23 @@ class PostgresqlStore:
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _table(self, name: str) -> Any:
-        return self._sql.Identifier(*name.split(".", 1))
+        return self._name(*name.split(".", 1))
+
+    def _name(self, *parts: str) -> Any:
+        """psycopg would take a per cent sign for the beginning of a placeholder, also in a name."""
+        return self._sql.SQL(self._sql.Identifier(*parts).as_string(self._connection).replace("%", "%%"))
 
     def _columns(self, names: Sequence[str]) -> Any:
-        return self._sql.SQL(", ").join(self._sql.Identifier(name) for name in names)
+        return self._sql.SQL(", ").join(self._name(name) for name in names)
+
+    def _typed(self, table: str, names: Iterable[str]) -> Any:
+        """Columns with their types, as a list of what is in JSON. Only those that are there: the whole row's type would
+        make nulls of the others, which a domain may refuse."""
+        if table not in self._types:
+            self.describe(table)
+        types = self._types.get(table, {})
+        listed = ((self._name(name), self._sql.SQL(types.get(name, "text").replace("%", "%%"))) for name in names)
+        return self._sql.SQL(", ").join(self._sql.SQL(" ").join(pair) for pair in listed)
 
     def _named(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Row]:
         return [dict(zip(columns, row)) for row in rows]
@@ -273,14 +307,25 @@ class PostgresqlStore:
 
     def _run(self, doing: str, text: Any, values: Sequence[Any] = ()) -> None:
         try:
-            self._connection.execute(text, values or None)
+            self._connection.execute(text, values)
         except self._error as error:
             raise self._failed(doing, error) from error
 
     def _failed(self, doing: str, error: Any) -> ShipshapeError:
         """Either the server refused, or it is not there any more (57P01 to 57P03: it ends sessions, or itself)."""
         ended = self._connection.closed or (error.sqlstate or "").startswith(("57P0", "08"))
-        return lost(self.spoken, doing) if ended else refused(self.spoken, doing, error)
+        return lost(self.spoken, doing) if ended else refused(self.spoken, doing, _words(error))
+
+
+def _words(error: Any) -> str:
+    """Without the context, in which a server may repeat what it was sent: sessions and tokens are in that, and in the
+    row that it shows whole."""
+    said = error.diag
+    if not said.message_primary:
+        return str(error)
+    detail = said.message_detail if error.sqlstate not in _WHOLE_ROWS else ""
+    more = (("DETAIL", detail), ("HINT", said.message_hint))
+    return " ".join([said.message_primary, *(f"{name}: {text}" for name, text in more if text)])
 
 
 def _json(rows: Any) -> str:

@@ -21,7 +21,12 @@ _KEPT = 100
 
 
 def proof(session_key: str, token: str) -> str:
-    return hashlib.sha256(f"{session_key} {token}".encode()).hexdigest()
+    return hashlib.sha256(octets(f"{session_key} {token}")).hexdigest()
+
+
+def octets(text: str) -> bytes:
+    """Also of what is no text, and fits nothing: it is refused, and not a traceback that shows it."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 class Receipts:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
-from ..report.finding import CRITICAL, INFO, WARNING, Finding, ShipshapeError
+from ..report.finding import CRITICAL, INFO, WARNING, Finding, ShipshapeError, failure
 from ..report.result import Report
 from .disk import Root
 from .model import QUARANTINED, RESETTING, Lease, OnDisk, Project, Seen, Settings, Slot, User
@@ -27,6 +27,7 @@ from .template import Node, Template
 
 # Slots at once. While slots are cleaned in SQLite nobody else can write, so those are fewer.
 _BATCH, _BATCH_ALONE = 500, 20
+_TRIGGERS = "See what the triggers of the application's tables do, then run this again"
 
 
 @dataclass
@@ -174,9 +175,9 @@ class Pool:
         return mended
 
     def busy(self, numbers: Collection[int]) -> None:
-        for number in sorted(numbers):
-            what = "somebody takes, frees or cleans it at this moment, so it was left as it is"
-            self.report.add(Finding(INFO, self.settings.name(number), "slot-busy", what, "The next run looks again"))
+        what = "somebody takes, frees or cleans it at this moment, so it was left as it is"
+        names = (self.settings.name(number) for number in sorted(numbers))
+        self.report.add(*(Finding(INFO, name, "slot-busy", what, "The next run looks again") for name in names))
 
     def _work(self, batch: _Batch, seen: Seen) -> None:
         kind = batch.works[0].kind if batch.works else QUARANTINE
@@ -187,7 +188,7 @@ class Pool:
         elif kind == REMOVE:
             self._in_database(batch, self._remove)
             self._unbuild(batch, batch.good())
-            self.records.quarantine(batch.failed.keys() & batch.ours, seen.now)
+            self._keep_back(batch, self.records.quarantine(batch.failed.keys() & batch.ours, seen.now))
         elif kind == DRAIN:
             self.records.activate([work.slot.user.id for work in batch.works if work.slot.user is not None], False)
         else:
@@ -268,6 +269,7 @@ class Pool:
         records.add_users([work.number for work in works if work.slot.user is None], now)
         owners = {work.number: work.slot.user.id for work in works if work.slot.user is not None}
         owners.update(records.ids([work.number for work in works if work.slot.user is None]))
+        self._is_kept(works, owners.keys(), records.schema.users.name)
         cleared = [work for work in works if work.fresh]
         records.remove_projects([owners[work.number] for work in cleared if work.slot.others], keep=True)
         records.forget([(at.number, at.slot.user, at.slot.project) for at in cleared], now)
@@ -280,12 +282,24 @@ class Pool:
         records.activate(idle, True)
         rowless = [work.number for work in works if work.slot.lease is None]
         records.add_allocations([number for number in rowless if number not in batch.ours], now)
+        numbers = [work.number for work in works]
+        self._is_kept(works, records.whole(numbers), records.schema.projects.name)
+        self._is_kept(works, records.listed(numbers), records.schema.allocations.name)
         records.free({work.number for work in works} & batch.ours, now)
+
+    def _is_kept(self, works: Sequence[Work], there: Collection[int], table: str) -> None:
+        """A trigger can make something else of a row, and the database says nothing."""
+        if any(work.number not in there for work in works):
+            what = f"its row was added to {table} and is not there now: a trigger or rule makes something else of it"
+            raise failure(self.records.store.spoken, "database-refused", what, _TRIGGERS)
 
     def _remove(self, works: Sequence[Work]) -> None:
         users = [work.slot.user.id for work in works if work.slot.user is not None]
         self.records.remove_projects(users, keep=False)
         self.records.remove(users, [work.number for work in works])
+        if self.records.entered([work.number for work in works]):
+            what = "its rows were removed and are still there: a trigger or rule keeps them"
+            raise failure(self.records.store.spoken, "database-refused", what, _TRIGGERS)
 
     def _give_up(self, batch: _Batch, seen: Seen) -> None:
         """What did not work is not handed out: rows are kept back, and of a new slot nothing is left."""
@@ -297,9 +311,7 @@ class Pool:
             if work.number in batch.failed and work.claim is None and work.slot.lease and not work.slot.lease.active
         ]
         turned = self.records.turn(free, QUARANTINED, seen.now)
-        for number in sorted(held | turned):
-            name = self.settings.name(number)
-            self.report.done("quarantine-slot", name, batch.failed[number], 0.0)
+        self._keep_back(batch, held | turned)
         # What we have made for a slot that the database would not take; unless somebody else has entered it meanwhile.
         new = [at for at in batch.works if at.number in batch.failed and at.number in batch.made and not at.slot.there]
         theirs = self.records.entered([work.number for work in new]) if new else set()
@@ -308,6 +320,10 @@ class Pool:
             del batch.failed[number]
         self._unbuild(batch, [work for work in new if work.number not in theirs])
         batch.without(theirs)
+
+    def _keep_back(self, batch: _Batch, numbers: Collection[int]) -> None:
+        for number in sorted(numbers):
+            self.report.done("quarantine-slot", self.settings.name(number), batch.failed[number], 0.0)
 
     # -- telling ----------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from .model import FOREVER, QUARANTINED, RESETTING, Lease, Project, Settings, User
+from .receipts import octets
 from .schema import SHA256, Schema
 from .store import Change, Row, Store
 
@@ -118,7 +119,7 @@ class Records:
 
     def stored(self, token: str) -> str:
         """How the table of allocations keeps a token."""
-        return hashlib.sha256(token.encode()).hexdigest() if self.schema.token == SHA256 else token
+        return hashlib.sha256(octets(token)).hexdigest() if self.schema.token == SHA256 else token
 
     # -- making -----------------------------------------------------------------------------------------------------
 
@@ -150,10 +151,13 @@ class Records:
 
     def entered(self, numbers: Collection[int]) -> set[int]:
         """Those of the slots that have a user or a row of the table of allocations by now."""
+        return self.listed(numbers) | set(self.ids(numbers))
+
+    def listed(self, numbers: Collection[int]) -> set[int]:
+        """Those of the slots that have a row of the table of allocations by now."""
         table = self.schema.allocations
         key = table["visitor_number"]
-        rows = self.store.select(table.name, [key], key, sorted(numbers))
-        return {int(row[key]) for row in rows} | set(self.ids(numbers))
+        return {int(row[key]) for row in self.store.select(table.name, [key], key, sorted(numbers))}
 
     def whole(self, numbers: Collection[int]) -> set[int]:
         """Those of the slots that have a user and a project by now."""

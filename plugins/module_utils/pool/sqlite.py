@@ -55,11 +55,13 @@ class SqliteStore:
 
     def _connect(self) -> None:
         self._absent = not os.path.exists(self._path)
-        mode = "rw" if self._write else "ro"
+        self.nowhere = f"there is no file {self._path}" if self._absent else ""
+        mode = "rw" if self._write or _leaves_files(self._path) else "ro"
         where = "file::memory:" if self._absent else f"file:{quote(self._path)}?mode={mode}"
         try:
             self._connection = sqlite3.connect(where, uri=True, timeout=_PATIENCE, isolation_level=None)
             self._connection.execute("PRAGMA foreign_keys = ON")
+            self._connection.execute(f"PRAGMA query_only = {'OFF' if self._write else 'ON'}")
             self._connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
             self._references = _References(self._connection)
         except sqlite3.Error as error:
@@ -308,6 +310,14 @@ class _References:
         with suppress(sqlite3.Error):  # what cannot be looked at now is found at the end, by SQLite itself
             return self._connection.execute(text).fetchall()
         return []
+
+
+def _leaves_files(path: str) -> bool:
+    """Whether who only reads would make the files of a write-ahead log, and must not remove them: it is kept by this
+    database, and nobody has it open."""
+    with suppress(OSError), open(path, "rb") as stream:
+        return stream.read(20)[18:] == b"\2\2" and not os.path.exists(f"{path}-wal")
+    return False
 
 
 def _quoted(name: str) -> str:

@@ -33,10 +33,12 @@ class LiveColumn:
 
 @dataclass(frozen=True)
 class LiveTable:
-    """A table as the database has it. `unique`: sets of columns that no two rows have in common."""
+    """A table as the database has it. `unique`: sets of columns that no two rows have in common. `hidden`: there may be
+    rows that whoever has logged in is not shown."""
 
     columns: Mapping[str, LiveColumn]
     unique: frozenset[frozenset[str]] = field(default_factory=frozenset)
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Store(Protocol):
 
     spoken: str  # the database, for a message
     doubts: Sequence[Finding]  # about the connection
+    nowhere: str  # why no table can be there, '' when one can
     own_lock: bool  # whoever writes is alone: what is done to a slot is done while writing
 
     def describe(self, table: str) -> LiveTable | None:
@@ -94,7 +97,7 @@ class Store(Protocol):
     def close(self) -> None: ...
 
 
-def refused(spoken: str, doing: str, error: BaseException) -> ShipshapeError:
+def refused(spoken: str, doing: str, error: BaseException | str) -> ShipshapeError:
     """What the database said, on one line."""
     words = " ".join(str(error).split()) or type(error).__name__
     what = f"it refused to {doing}: {words}"

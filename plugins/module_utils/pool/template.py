@@ -19,6 +19,7 @@ from .repository import Repository, Run, Source
 
 # It is kept in memory, because it is written once a slot.
 _LARGEST = 64 << 20
+_DEEPEST = 100  # each level that is copied is a call and an open directory
 
 _HTTP = re.compile(
     r"(?P<head>https?://)(?:(?P<user>[^/?#:]*)(?::(?P<password>[^/?#]*))?@)(?P<host>[^/?#@]*)(?P<rest>.*)",
@@ -141,6 +142,11 @@ def _least(marker: Sequence[str]) -> Mapping[str, Node]:
 
 def _loaded(folder: str, left: list[int], top: str = "") -> dict[str, Node]:
     found: dict[str, Node] = {}
+    if top.count("/") > _DEEPEST:
+        what = f"is more than {_DEEPEST} directories deep"
+        raise failure(
+            f"{top[:40]}...", "template-invalid", what, "A template is copied into every slot: make it flatter"
+        )
     with os.scandir(folder) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:

@@ -22,7 +22,7 @@ from ..report.result import Report
 from . import journals, plan
 from .judge import has_ended, state
 from .model import CLEANING, RESETTING, Lease, OnDisk, Seen, Slot, User, is_directory_name
-from .receipts import Receipts, proof
+from .receipts import Receipts, octets, proof
 from .reconcile import Pool
 
 _MARK = ".from-"
@@ -262,8 +262,8 @@ class Transfer:
         lease = slot.lease
         held = lease.token if lease is not None else ""
         session = lease.session_key if lease is not None else ""
-        fits = hmac.compare_digest(self._records.stored(token).encode(), held.encode())
-        same = hmac.compare_digest(session_key.encode(), session.encode())
+        fits = hmac.compare_digest(octets(self._records.stored(token)), octets(held))
+        same = hmac.compare_digest(octets(session_key), octets(session))
         return (
             fits
             and same

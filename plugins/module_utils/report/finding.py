@@ -12,6 +12,8 @@ from typing import Any
 CRITICAL = "critical"
 WARNING = "warning"
 INFO = "info"
+# Of an error's findings, in its one line: ten thousand slots can fail for one full disk.
+_SAID = 10
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,10 @@ class ShipshapeError(Exception):
     """
 
     def __init__(self, *findings: Finding, logs: Mapping[str, Sequence[str]] | None = None) -> None:
-        super().__init__(" ".join(finding.sentence() for finding in findings))
+        said = [finding.sentence() for finding in findings[:_SAID]]
+        if len(findings) > _SAID:
+            said.append(f"{len(findings) - _SAID} more are in `findings`.")
+        super().__init__(" ".join(said))
         self.findings = tuple(findings)
         self.logs = {name: list(lines) for name, lines in (logs or {}).items()}
 

@@ -111,7 +111,7 @@ def assigned_secrets(text: str) -> Iterator[str]:
 def forms(secret: str) -> set[str]:
     """Every spelling of `secret` that gives it away: raw, URL-encoded, base64 (at each alignment), JSON-escaped."""
     raw = secret.encode("utf-8", "surrogateescape")
-    spellings = {secret, quote(secret, safe=""), quote(secret), quote_plus(secret), quote(secret, safe="!'()*~")}
+    spellings = {secret, quote(raw, safe=""), quote(raw), quote_plus(raw), quote(raw, safe="!'()*~")}
     spellings |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
     for shift in range(3):
         # Inside a longer base64 text (`user:password`) only the middle groups are the secret's own.

@@ -28,7 +28,8 @@ class Report:
         self.masker = Masker()
 
     def add(self, *findings: Finding) -> None:
-        self.findings.extend(finding for finding in findings if finding not in self.findings)
+        known = set(self.findings)
+        self.findings.extend(finding for finding in dict.fromkeys(findings) if finding not in known)
 
     def planned(self, action: str, target: str, reason: str) -> None:
         """Check mode: this would be done."""
@@ -73,6 +74,6 @@ class Report:
 
     def failed(self, error: ShipshapeError) -> dict[str, Any]:
         """The module's result when `error` ended it: everything so far, the error's findings, `msg` and `logs`."""
-        self.findings.extend(finding for finding in error.findings if finding not in self.findings)
+        self.add(*error.findings)
         masked: dict[str, Any] = self.masker.data({"msg": str(error), "logs": {**self.logs, **error.logs}})
         return {**self.as_dict(), **masked}

@@ -48,6 +48,14 @@ def test_an_error_says_all_that_went_wrong_in_one_line():
     assert error.logs == {"p-web-1": ["last", "lines"]}
 
 
+def test_an_error_of_very_many_findings_says_the_first_and_how_many_more():
+    findings = [Finding(CRITICAL, f"visitor-{number:03d}", "down", "no space left") for number in range(1, 33)]
+    error = ShipshapeError(*findings)
+    assert str(error).startswith("visitor-001: no space left. visitor-002: no space left. ")
+    assert str(error).endswith(" visitor-010: no space left. 22 more are in `findings`.")
+    assert error.findings == tuple(findings)
+
+
 def test_the_usual_error():
     error = failure("web", "down", "it is down", "Start it")
     assert error.findings == (Finding(CRITICAL, "web", "down", "it is down", "Start it"),)

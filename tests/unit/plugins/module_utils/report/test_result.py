@@ -24,6 +24,17 @@ def test_nothing_done_is_nothing_changed():
     }
 
 
+def test_what_is_found_twice_is_told_once_however_much_there_is():
+    report = Report()
+    many = [Finding("warning", f"visitor-{number}", "workspace-missing", "it is gone") for number in range(10_000)]
+    started = time.monotonic()
+    report.add(*many, SEEN, SEEN)
+    report.add(SEEN, *many)
+    assert report.failed(failure("web", "code", "it failed", ""))["findings"][-2]["code"] == "orphan"
+    assert report.findings[:-1] == [*many, SEEN]
+    assert time.monotonic() - started < 10, "each was compared with all the others"
+
+
 def test_what_was_done_in_order():
     report = Report()
     report.done("pull", "image a", "it is not there", 2.5)

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module `visitor_pool` in databases that do more than they are told: triggers, row-level security, domains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.pools import TABLES, Database, Server, World, make_template, postgresql, run, sqlite
+
+ALLOCATION, PROJECTS = "project_app_visitorallocation", "project_app_project"
+
+
+@pytest.fixture(scope="module")
+def server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with postgresql(engine, tmp_path_factory.mktemp("server")) as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    made = sqlite(tmp_path / "app.db") if request.param == "sqlite" else request.getfixturevalue("server").database()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world(database: Database, tmp_path: Path) -> World:
+    database.make()
+    root = tmp_path / "users"
+    root.mkdir()
+    return World(database, root, make_template(tmp_path / "template"))
+
+
+def ignore(world: World, event: str, table: str) -> None:
+    """The database does not do it, and says nothing."""
+    if world.database.kind == "sqlite":
+        world.sql(f"CREATE TRIGGER quiet BEFORE {event} ON {table} BEGIN SELECT RAISE(IGNORE); END")
+        return
+    world.sql("CREATE FUNCTION quiet() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+    world.sql(f"CREATE TRIGGER quiet BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION quiet()")
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_rows_that_a_trigger_does_away_with_make_no_slot(world: World, table: str) -> None:
+    ignore(world, "INSERT", table)
+    before = world.snapshot()
+    result = world.call()
+    assert result["failed"]
+    told = {(at["subject"], at["code"]) for at in result["findings"] if at["severity"] == "critical"}
+    assert told == {(f"visitor-{number:03d}", "slot-not-made") for number in range(1, 5)}
+    assert f"added to {table}" in result["msg"]
+    assert "trigger" in result["msg"]
+    assert (result["actions"], result["slots"]["absent"]) == ([], 4)
+    assert world.snapshot() == before
+
+
+def test_a_user_whose_name_a_trigger_changes_makes_no_slot(server: Server, tmp_path: Path) -> None:
+    database = server.database()
+    database.make()
+    (tmp_path / "users").mkdir()
+    world = World(database, tmp_path / "users", make_template(tmp_path / "template"))
+    body = "'BEGIN NEW.username := upper(NEW.username); RETURN NEW; END'"
+    world.sql(f"CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS {body}")
+    world.sql("CREATE TRIGGER loud BEFORE INSERT ON auth_user FOR EACH ROW EXECUTE FUNCTION loud()")
+    before = world.snapshot()
+    result = world.call()
+    assert "added to auth_user" in result["msg"]
+    assert world.snapshot() == before
+    database.close()
+
+
+def test_a_slot_whose_user_a_trigger_keeps_is_not_said_to_be_removed(world: World) -> None:
+    world.well()
+    ignore(world, "DELETE", "auth_user")
+    for _run in range(2):
+        result = world.call(size=3)
+        assert [(at["action"], at["target"]) for at in result["actions"]] == [("quarantine-slot", "visitor-004")]
+        assert result["msg"].startswith("visitor-004: its rows were removed and are still there: a trigger or rule")
+        assert (result["slots"]["allocatable"], result["slots"]["quarantined"]) == (3, 1)
+    world.sql("DROP TRIGGER quiet" + (" ON auth_user" if world.database.kind == "postgresql" else ""))
+    world.well(size=3)
+    assert world.info(size=3)["slots"]["total"] == 3
+
+
+@pytest.fixture
+def guarded(server: Server, tmp_path: Path) -> Iterator[World]:
+    """A pool that a role works at who owns none of its tables."""
+    database = server.database()
+    database.make()
+    (tmp_path / "users").mkdir()
+    world = World(database, tmp_path / "users", make_template(tmp_path / "template"))
+    role = f"deployer_{database.url.rpartition('/')[2]}"
+    world.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'Deployer-1'")
+    world.sql(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+    world.sql(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}")
+    world.options["database_url"] = database.url.replace(f"app:{server.password}", f"{role}:Deployer-1")
+    yield world
+    database.close()
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_rows_that_are_hidden_from_the_role_are_not_taken_for_missing(guarded: World, table: str) -> None:
+    guarded.well()
+    held = guarded.visit()
+    assert held is not None
+    guarded.save(held[0], "mine.txt", "his work")
+    guarded.sql(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    before = guarded.snapshot()
+    for state in ("present", "expired", "reset"):
+        result = guarded.call(state=state)
+        assert [(at["subject"], at["code"]) for at in result["findings"]] == [(table, "rows-hidden")]
+        assert result["failed"]
+    assert guarded.snapshot() == before
+    info = guarded.info()
+    assert (info["cause"], [at["code"] for at in info["findings"]]) == ("schema", ["rows-hidden"])
+    guarded.sql(f"CREATE POLICY mine ON {table} FOR ALL USING (id > 1)")
+    assert guarded.call()["failed"]
+    guarded.sql(f"CREATE POLICY everything ON {table} FOR ALL USING (true)")
+    assert guarded.call()["changed"] is False
+    guarded.sql(f"CREATE POLICY fewer ON {table} AS RESTRICTIVE FOR ALL USING (id > 1)")
+    assert "rows-hidden" in {at["code"] for at in guarded.call()["findings"]}
+    guarded.sql(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
+    assert guarded.call(state="expired")["changed"] is False
+    assert (guarded.path(held[0]) / "scitex/writer/mine.txt").read_text() == "his work"
+
+
+def test_a_schema_that_the_role_does_not_look_in(guarded: World) -> None:
+    guarded.sql("CREATE SCHEMA studio")
+    for table in TABLES:
+        guarded.sql(f"ALTER TABLE {table} SET SCHEMA studio")
+    result = run("visitor_pool", guarded.given())
+    assert {at["code"] for at in result["findings"]} == {"table-missing"}
+    assert all("schema.table" in at["remedy"] for at in result["findings"])
+
+
+def test_a_server_that_repeats_what_it_was_sent(server: Server, tmp_path: Path) -> None:
+    database = server.database()
+    database.make()
+    name = database.url.rpartition("/")[2]
+    database.run(f"ALTER DATABASE {name} SET log_parameter_max_length_on_error = -1")
+    (tmp_path / "users").mkdir()
+    world = World(
+        database, tmp_path / "users", make_template(tmp_path / "template"), options={"schema": {"token": "plain"}}
+    )
+    world.well()
+    held = world.visit()
+    assert held is not None
+    stored = world.row(held[0])["allocation_token"]
+    world.secrets += [held[1], stored]
+    world.end(held[0])
+    database.run(f"ALTER TABLE {ALLOCATION} ADD CHECK (session_key <> 'shipshape:resetting')")
+    result = world.call(state="expired")
+    assert result["failed"]
+    assert "violates check constraint" in result["msg"]
+    database.close()
+
+
+def test_domains_that_take_no_null(server: Server, tmp_path: Path) -> None:
+    """What the pool does not speak of gets its default, and is not set to null on the way."""
+    database = server.database()
+    database.run("CREATE DOMAIN moment AS timestamptz NOT NULL")
+    database.run("CREATE DOMAIN nick AS varchar(150) NOT NULL CHECK (VALUE ~ '^[a-z0-9-]+$')")
+    database.make()
+    database.run(f"ALTER TABLE {PROJECTS} ADD opened moment DEFAULT now()")
+    database.run(f"ALTER TABLE {ALLOCATION} ADD opened moment DEFAULT now()")
+    database.run("ALTER TABLE auth_user ALTER username TYPE nick")
+    (tmp_path / "users").mkdir()
+    world = World(database, tmp_path / "users", make_template(tmp_path / "template"))
+    world.well()
+    world.visit()
+    world.well(state="reset")
+    world.is_whole()
+    database.close()
+
+
+def test_names_with_the_marks_of_a_placeholder(server: Server, tmp_path: Path) -> None:
+    database = server.database()
+    database.make()
+    database.run(f'ALTER TABLE {PROJECTS} RENAME slug TO "100%"')
+    database.run(f'ALTER TABLE {ALLOCATION} RENAME allocation_token TO "%s{{0}}"')
+    database.run(f'ALTER TABLE {ALLOCATION} RENAME TO "rows %(name)s"')
+    (tmp_path / "users").mkdir()
+    options = {
+        "projects": {"columns": {"slug": "100%"}},
+        "allocations": {"table": "rows %(name)s", "columns": {"allocation_token": "%s{0}"}},
+    }
+    given = {"schema": {"token": "sha256", **options}}
+    world = World(database, tmp_path / "users", make_template(tmp_path / "template"), options=given)
+    database.run(f'CREATE VIEW {ALLOCATION} AS SELECT * FROM "rows %(name)s"')  # for the snapshots
+    world.well()
+    world.well(state="reset")
+    world.well(size=2)
+    assert database.run('SELECT count(*) FROM "rows %(name)s"') == [(2,)]
+    database.close()
