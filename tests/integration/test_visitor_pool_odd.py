@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool import reconcile
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, reconcile, records
 from tests.integration.test_visitor_pool_meanwhile import codes, enter, give_project, just_before
 from tests.support.pools import World, make_template, now, run, sqlite, told
 
@@ -88,6 +91,50 @@ def test_what_is_left_of_a_slot_above_the_size_goes(pool: World) -> None:
     assert [at[:2] for at in told(result)] == [("remove-slot", "visitor-004"), ("remove-slot", "visitor-005")]
     assert not pool.well()["changed"]
     assert len(pool.sql("SELECT 1 FROM project_app_visitorallocation")) == 3
+
+
+# -- somebody else cleans, too ----------------------------------------------------------------------------------------
+
+
+def test_a_slot_that_somebody_else_has_cleaned_and_lent_meanwhile(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite has no locks that last over two transactions: between the claim and the work the application may do it."""
+    pool.visit()
+    pool.end(1)
+    real = records.Records.turn
+
+    def turn(self: Any, *words: Any) -> set[int]:
+        found = real(self, *words)
+        pool.sql(
+            "UPDATE project_app_visitorallocation SET session_key = 'next', expires_at = '2099-01-01'"
+            " WHERE session_key = 'shipshape:resetting'"
+        )
+        pool.save(1, "thesis.tex", "precious")
+        return found
+
+    monkeypatch.setattr(records.Records, "turn", turn)
+    result = run("visitor_pool", pool.given(state="expired"))
+    assert not result.get("failed"), result["msg"]
+    assert theses(pool)
+    assert pool.row(1)["session_key"] == "next"
+    assert result["actions"] == []
+
+
+def test_nobody_else_writes_while_a_slot_is_cleaned(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the application, which sees only that the slot is being cleaned, could do the same at the same moment."""
+    pool.visit()
+    pool.end(1)
+    seen = []
+
+    def other() -> None:
+        with closing(sqlite3.connect(pool.root.parent / "app.db", timeout=0)) as connection:
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                connection.execute("BEGIN IMMEDIATE")
+            seen.append(True)
+
+    just_before(monkeypatch, disk.Root, "replace", other)
+    assert not run("visitor_pool", pool.given(state="expired")).get("failed")
+    assert seen
+    pool.is_whole()
 
 
 # -- what visitors have put in the way ---------------------------------------------------------------------------------

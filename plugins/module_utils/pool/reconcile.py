@@ -187,7 +187,7 @@ class Pool:
         elif kind == REMOVE:
             self._in_database(batch, self._remove)
             self._unbuild(batch, batch.good())
-            self.records.quarantine(batch.failed.keys() & batch.ours, seen.now)
+            self._tell_held(batch, self.records.quarantine(batch.failed.keys() & batch.ours, seen.now))
         elif kind == DRAIN:
             self.records.activate([work.slot.user.id for work in batch.works if work.slot.user is not None], False)
         else:
@@ -297,9 +297,7 @@ class Pool:
             if work.number in batch.failed and work.claim is None and work.slot.lease and not work.slot.lease.active
         ]
         turned = self.records.turn(free, QUARANTINED, seen.now)
-        for number in sorted(held | turned):
-            name = self.settings.name(number)
-            self.report.done("quarantine-slot", name, batch.failed[number], 0.0)
+        self._tell_held(batch, held | turned)
         # What we have made for a slot that the database would not take; unless somebody else has entered it meanwhile.
         new = [at for at in batch.works if at.number in batch.failed and at.number in batch.made and not at.slot.there]
         theirs = self.records.entered([work.number for work in new]) if new else set()
@@ -318,6 +316,10 @@ class Pool:
         yield
         for entry in told:
             self.report.done(*entry, (time.monotonic() - started) / len(told))
+
+    def _tell_held(self, batch: _Batch, numbers: Collection[int]) -> None:
+        for number in sorted(numbers):
+            self.report.done("quarantine-slot", self.settings.name(number), batch.failed[number], 0.0)
 
     def _told(self, batch: _Batch, seconds: float) -> list[Finding]:
         done = [told for work in batch.works if work.number not in batch.failed for told in work.told]
