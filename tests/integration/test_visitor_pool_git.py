@@ -23,6 +23,7 @@ class Gitea(BaseHTTPRequestHandler):
     repositories: set[str] = set()
     refusal = 0
     refused: set[str] = set()  # whose account it will not make
+    quicker: set[str] = set()  # whose repository somebody else makes between our question and our request
     moved = ""  # where it sends everybody
 
     def log_message(self, *_words: object) -> None:
@@ -46,6 +47,8 @@ class Gitea(BaseHTTPRequestHandler):
         elif parts == ["admin", "users"]:
             self.users.add(document["username"])
             self.answer(201)
+        elif parts[2] in self.quicker:
+            self.answer(409)
         else:
             self.repositories.add(f"{parts[2]}/{document['name']}")
             self.answer(201 if parts[2] in self.users else 404)
@@ -130,6 +133,12 @@ def test_one_that_is_refused_keeps_nobody_from_the_others(world: World, gitea: t
     assert found["subject"] == "visitor-001"
     assert "as for 1 more" in found["message"]
     assert bool(result.get("failed")) == required
+
+
+def test_somebody_else_makes_the_repository_at_this_moment(world: World, gitea: type[Gitea]) -> None:
+    gitea.quicker = {"visitor-002"}
+    result = world.call(git_url=gitea.url, git_token=TOKEN, git_required=True)  # type: ignore[attr-defined]
+    assert not result.get("failed"), result["msg"]
 
 
 def test_a_server_that_does_not_know_the_token(world: World, gitea: type[Gitea]) -> None:
