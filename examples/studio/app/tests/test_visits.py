@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from django.test import Client, override_settings
 from django.utils import timezone
 
-from studio.apps.visitors import leases, sections
+from studio.apps.visitors import leases, sections, slots
 from studio.apps.visitors.models import Project, VisitorAllocation
 
 from .visitors import ABSTRACT, FORM, PoolCase
@@ -101,6 +101,10 @@ class Visit(PoolCase):
 
     def test_a_lease_holds_until_its_end_and_not_a_moment_longer(self) -> None:
         client, number = self.visit()
+        row = VisitorAllocation.objects.filter(visitor_number=number)
+        row.update(is_active=False)  # somebody has freed it, and has not cleared it yet
+        assert self.save(client, "no longer mine") == 403
+        row.update(is_active=True)
         self.expire(number, -1)
         assert self.save(client, "in time") == 302
         self.expire(number)
@@ -108,9 +112,11 @@ class Visit(PoolCase):
         self.assertContains(response, "too late", status_code=403)
         assert self.abstract("visitor-001") == "in time"
         end = timezone.now()
-        VisitorAllocation.objects.filter(visitor_number=number).update(expires_at=end)
+        row.update(expires_at=end)
         with mock.patch("studio.apps.visitors.models.timezone.now", return_value=end):
             assert self.row(number).state == "leased"
+            assert not row.filter(slots.expired()).exists()
+            assert self.save(client, "at the last moment") == 302
 
     def test_without_free_slots_the_page_says_so_and_nothing_changes(self) -> None:
         for _ in range(self.size):
