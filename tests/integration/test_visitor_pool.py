@@ -15,18 +15,11 @@ from typing import Any
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import records
-from tests.support.engine import Engine
-from tests.support.pools import Server, World, erase, make_template, postgresql, run, sqlite, told
+from tests.support.pools import Server, World, erase, make_template, run, sqlite, told
 
 ARTEFACTS = ["user", "project", "directory", "workspace", "allocation", "flag"]
 PAIRS = [*itertools.combinations(ARTEFACTS, 2)]
 KINDS = ["sqlite", "postgresql"]
-
-
-@pytest.fixture(scope="module")
-def server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with postgresql(engine, tmp_path_factory.mktemp("server")) as found:
-        yield found
 
 
 @pytest.fixture(params=KINDS)
@@ -40,7 +33,7 @@ def world(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator
     if kind == "sqlite":
         database, secret = sqlite(tmp_path / "app.db"), []
     else:
-        found: Server = request.getfixturevalue("server")
+        found: Server = request.getfixturevalue("pool_server")
         database, secret = found.database(), [found.password]
     database.make()
     root = tmp_path / "users"

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, journals, transfer
-from tests.support.engine import Engine
-from tests.support.pools import PROJECT, Server, World, make_template, now, postgresql, run, sqlite, told
+from tests.support.pools import PROJECT, World, make_template, now, run, sqlite, told
 
 ABSTRACT = "01_manuscript/abstract.tex"
 
@@ -24,16 +23,10 @@ class KilledError(BaseException):
     """Nothing catches it, as nothing catches SIGKILL."""
 
 
-@pytest.fixture(scope="module")
-def server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with postgresql(engine, tmp_path_factory.mktemp("server")) as found:
-        yield found
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     kind = request.param
-    database = sqlite(tmp_path / "app.db") if kind == "sqlite" else request.getfixturevalue("server").database()
+    database = sqlite(tmp_path / "app.db") if kind == "sqlite" else request.getfixturevalue("pool_server").database()
     database.make()
     (tmp_path / "users").mkdir(mode=0o750)
     world = World(database, tmp_path / "users", make_template(tmp_path / "template"), size=3)

@@ -17,21 +17,14 @@ from typing import Any
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, reconcile, records
-from tests.support.engine import Engine
-from tests.support.pools import PROJECT, Server, World, make_template, now, postgresql, run, sqlite
+from tests.support.pools import PROJECT, World, make_template, now, run, sqlite
 from tests.support.stacks import contract
-
-
-@pytest.fixture(scope="module")
-def server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with postgresql(engine, tmp_path_factory.mktemp("server")) as found:
-        yield found
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     kind = request.param
-    database = sqlite(tmp_path / "app.db") if kind == "sqlite" else request.getfixturevalue("server").database()
+    database = sqlite(tmp_path / "app.db") if kind == "sqlite" else request.getfixturevalue("pool_server").database()
     database.make()
     (tmp_path / "users").mkdir(mode=0o750)
     yield World(database, tmp_path / "users", make_template(tmp_path / "template"), size=3)

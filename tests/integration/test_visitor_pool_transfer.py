@@ -14,22 +14,16 @@ from typing import Any
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, postgresql, records, sqlite
-from tests.support.engine import Engine
-from tests.support.pools import Server, World, make_template, run, told
-from tests.support.pools import postgresql as postgresql_server
+from tests.support.pools import World, make_template, run, told
 from tests.support.pools import sqlite as sqlite_database
-
-
-@pytest.fixture(scope="module")
-def server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with postgresql_server(engine, tmp_path_factory.mktemp("server")) as found:
-        yield found
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     kind = request.param
-    made = sqlite_database(tmp_path / "app.db") if kind == "sqlite" else request.getfixturevalue("server").database()
+    made = (
+        sqlite_database(tmp_path / "app.db") if kind == "sqlite" else request.getfixturevalue("pool_server").database()
+    )
     made.make()
     (tmp_path / "users").mkdir(mode=0o750)
     world = World(made, tmp_path / "users", make_template(tmp_path / "template"), size=3)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 from tests.support.databases import provide_postgres, server
 from tests.support.engine import Engine, Project, unique
@@ -143,6 +144,13 @@ def postgresql(engine: Engine, folder: Path) -> Iterator[Server]:
         yield Server(str(next(iter(networks.values()))["IPAddress"]), password, name)
     finally:
         engine.sweep(name)
+
+
+@pytest.fixture(scope="session")
+def pool_server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for all tests of a process: each has a database of its own in it, and a server takes seconds to start."""
+    with postgresql(engine, tmp_path_factory.mktemp("server")) as found:
+        yield found
 
 
 @dataclass
