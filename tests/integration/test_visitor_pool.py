@@ -336,6 +336,7 @@ def test_expiry_frees_what_has_ended_and_nothing_else(pool: World) -> None:
     pool.end(1)
     pool.end(2, -3600)
     before = {number: pool.row(number) for number in (2, 3, 4)}
+    came = pool.row(1)["allocated_at"]
     files = {path: at for path, at in pool.files().items() if path.startswith(("visitor-002", "visitor-003"))}
     assert counts(pool.info()) == {"allocatable": 1, "leased": 2, "expired": 1}
     result = pool.well(state="expired")
@@ -344,6 +345,7 @@ def test_expiry_frees_what_has_ended_and_nothing_else(pool: World) -> None:
     assert not (pool.path(1) / "scitex/writer/draft.txt").exists()
     assert {number: pool.row(number) for number in (2, 3, 4)} == before
     assert files.items() <= pool.files().items()
+    assert pool.row(1)["allocated_at"] != came  # nor does the row say when the former visitor was here
     pool.is_whole()
     again = pool.well(state="expired")
     assert (again["changed"], again["cleared"]) == (False, 0)

@@ -111,6 +111,8 @@ def test_a_server_that_refuses(world: World, gitea: type[Gitea], status: int, re
     assert found["severity"] == ("critical" if required else "warning")
     assert str(status) in found["message"]
     assert "user does not exist" in found["message"]
+    again = world.call(git_url=gitea.url, git_token=TOKEN, git_required=required)  # type: ignore[attr-defined]
+    assert not again["changed"], "nothing was made"
 
 
 @pytest.mark.parametrize("required", [False, True])

@@ -83,6 +83,27 @@ def test_a_slot_above_the_size_is_entered_while_its_user_is_to_go(pool: World, m
     assert theses(pool)
 
 
+def test_a_slot_above_the_size_is_lent_while_it_is_to_go(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lent() -> None:
+        assert [pool.visit()[0] for _ in range(3)] == [1, 2, 3]  # type: ignore[index]
+        pool.save(3, "thesis.tex", "precious")
+
+    just_before(monkeypatch, reconcile.Pool, "run", lent)
+    result = run("visitor_pool", pool.given(size=2))
+    assert "slot-busy" in codes(result, "visitor-003")
+    assert theses(pool)
+    assert pool.row(3)["is_active"]
+
+
+def test_a_slot_that_drains_is_offered_again_when_the_pool_grows(pool: World) -> None:
+    assert [pool.visit()[0] for _ in range(3)] == [1, 2, 3]  # type: ignore[index]
+    row, kept = pool.row(3), pool.save(3, "thesis.tex", "precious")
+    assert told(pool.well(size=2)) == [("drain-slot", "visitor-003", "the pool has 2 slots")]
+    assert told(pool.well()) == [("activate-user", "visitor-003", "it is not active")]
+    assert pool.sql("SELECT username FROM auth_user WHERE NOT is_active") == []
+    assert (pool.row(3), kept.read_text()) == (row, "precious")
+
+
 def test_what_is_left_of_a_slot_above_the_size_goes(pool: World) -> None:
     pool.sql(USER, [now()])
     (pool.root / "visitor-005/default-project").mkdir(parents=True)
@@ -135,6 +156,38 @@ def test_nobody_else_writes_while_a_slot_is_cleaned(pool: World, monkeypatch: py
     assert not run("visitor_pool", pool.given(state="expired")).get("failed")
     assert seen
     pool.is_whole()
+
+
+@pytest.mark.parametrize("what", ["scitex/writer/01_manuscript", "scitex", ""])
+def test_a_slot_is_looked_at_before_it_is_offered(pool: World, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Whatever has gone wrong: somebody else removes it at once, or a disk that forgets."""
+    pool.visit()
+    pool.end(1)
+    real = disk.Root.replace
+
+    def forgetful(self: Any, name: str, tree: Any) -> str:
+        found = real(self, name, tree)
+        shutil.rmtree(self.path + f"/{name}/default-project/{what}")
+        return found
+
+    monkeypatch.setattr(disk.Root, "replace", forgetful)
+    result = run("visitor_pool", pool.given(state="expired"))
+    assert result["failed"]
+    assert "not whole" in result["msg"]
+    assert ("slot-quarantined" in codes(result, "visitor-001"), result["slots"]["quarantined"]) == (True, 1)
+    assert pool.visit()[0] == 2  # type: ignore[index]
+
+
+def test_expired_slots_by_their_numbers(pool: World) -> None:
+    for number in (1, 2, 3):
+        pool.visit()
+        pool.end(number)
+    rows = [pool.row(at) for at in (1, 3)]
+    assert told(pool.well(state="expired", slots=[2])) == [("clear-slot", "visitor-002", "its lease has ended")]
+    assert [pool.row(at) for at in (1, 3)] == rows
+    assert pool.call(state="expired", slots=[4])["failed"]
+    assert pool.call(slots=[1])["failed"], "state: present knows no slots, and says so"
+    assert [pool.row(at) for at in (1, 3)] == rows
 
 
 # -- what visitors have put in the way ---------------------------------------------------------------------------------

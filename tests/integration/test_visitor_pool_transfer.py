@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hmac
 import os
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, postgresql, records, sqlite
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, postgresql, records, sqlite, transfer
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.store import Change
 from tests.support.pools import World, make_template, run, told
 from tests.support.pools import sqlite as sqlite_database
 
@@ -122,12 +124,82 @@ def test_nobody_else_gets_it(pool: World, wrong: Callable[[Visitor], dict[str, A
     assert pool.snapshot() == before
 
 
+def refused(pool: World, **options: Any) -> None:
+    before = pool.snapshot()
+    result = pool.call(**options)
+    assert (result["failed"], result["changed"]) == (True, False)
+    assert "transfer-refused" in {at["code"] for at in result["findings"]}
+    assert pool.snapshot() == before
+
+
 def test_a_lease_that_has_ended_moves_nothing(pool: World) -> None:
     visitor = Visitor(pool)
     pool.end(visitor.slot)
-    before = pool.snapshot()
-    assert pool.call(**visitor.options)["failed"]
-    assert pool.snapshot() == before
+    refused(pool, **visitor.options)
+
+
+# Rows of which no visitor can be the owner, where tokens are kept as they are: what the row says can be shown to it.
+NOBODYS = [
+    ("is_active = false", {}),
+    ("allocation_token = ''", {"token": ""}),
+    ("session_key = ''", {"session_key": ""}),
+    ("session_key = 'shipshape:quarantined'", {"session_key": "shipshape:quarantined"}),
+]
+
+
+@pytest.mark.parametrize(("change", "shown"), NOBODYS, ids=[at[0] for at in NOBODYS])
+def test_a_row_that_is_nobodys_moves_nothing(pool: World, change: str, shown: dict[str, str]) -> None:
+    pool.options = {"schema": {"token": "plain"}}
+    visitor = Visitor(pool)
+    pool.sql("UPDATE project_app_visitorallocation SET allocation_token = %s WHERE visitor_number = 1", [visitor.token])
+    pool.sql(f"UPDATE project_app_visitorallocation SET {change} WHERE visitor_number = 1")
+    refused(pool, **{**visitor.options, **shown})
+    if not shown:
+        pool.sql("UPDATE project_app_visitorallocation SET is_active = true WHERE visitor_number = 1")
+        assert not pool.call(**visitor.options).get("failed")
+
+
+def test_a_lease_whose_end_cannot_be_read_moves_nothing(pool: World) -> None:
+    if pool.database.kind == "postgresql":
+        pytest.skip("PostgreSQL's own types keep other things out")
+    visitor = Visitor(pool)
+    pool.sql("UPDATE project_app_visitorallocation SET expires_at = 'next week' WHERE visitor_number = 1")
+    refused(pool, **visitor.options)
+
+
+def test_a_project_that_is_somebody_elses_by_now_is_not_given_away(
+    pool: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visitor = Visitor(pool)
+    bob = pool.sign_up("bob")
+    real = records.Records.give
+
+    def give(self: Any, *words: Any) -> bool:
+        self.store.update("project_app_project", "id", [Change({"id": words[0]}, {"owner_id": bob})])
+        return real(self, *words)
+
+    monkeypatch.setattr(records.Records, "give", give)
+    result = run("visitor_pool", pool.given(**visitor.options))
+    assert "transfer-refused" in {at["code"] for at in result["findings"]}
+    visitor.still_holds_it()
+
+
+def test_what_is_shown_is_compared_in_constant_time(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Token and session key each, also when there is nothing to compare with."""
+    visitor = Visitor(pool)
+    compared: list[Any] = []
+    real = hmac.compare_digest
+
+    def compare(one: Any, other: Any) -> bool:
+        compared.append((one, other))
+        return real(one, other)
+
+    monkeypatch.setattr(transfer.hmac, "compare_digest", compare)
+    for wrong in ({"token": "0" * 64}, {"session_key": "f" * 32}, {"slot": 2}, {"slot": 99}):
+        compared.clear()
+        refused(pool, **{**visitor.options, **wrong})
+        assert len(compared) == 2, wrong
+        assert visitor.token not in str(compared)
 
 
 @pytest.mark.parametrize("where", ["disk", "database", "link"])

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from ..report.finding import CRITICAL, INFO, WARNING, Finding, ShipshapeError
 from ..report.result import Report
 from .disk import Root
-from .model import QUARANTINED, RESETTING, Lease, OnDisk, Project, Seen, Settings, Slot, User
+from .model import QUARANTINED, RESETTING, Lease, Project, Seen, Settings, Slot, User
 from .plan import DRAIN, MAKE, QUARANTINE, REMOVE, Plan, Work, stray
 from .records import Records
 from .store import chunks
@@ -78,9 +78,8 @@ class Pool:
         others: Mapping[int, int],
     ) -> Slot:
         name = self.settings.name(number)
-        user = users.get(number)
-        disk = OnDisk() if user is not None and user.protected else self.root.look(name)
-        return Slot(number, name, user, projects.get(number), leases.get(number), disk, others.get(number, 0))
+        disk, more = self.root.look(name), others.get(number, 0)
+        return Slot(number, name, users.get(number), projects.get(number), leases.get(number), disk, more)
 
     # -- doing ------------------------------------------------------------------------------------------------------
 

@@ -225,6 +225,30 @@ def test_what_present_does(at: Slot, expected: list[str]) -> None:
     assert [told[0] for work in works for told in work.told] == expected
 
 
+# What an application's own seeding must not find: it would make it whole, and so somebody's next.
+NOBODYS = [
+    (slot(), []),
+    (slot(LEASED), []),
+    (slot(replace(LEASED, expires_at=NOW - SECOND)), []),
+    (slot(user=None), ["remove-slot"]),
+    (slot(None), ["create-allocation", "rebuild-directory"]),
+    (slot(None, user=None), ["remove-slot"]),
+    (slot(LEASED, user=None), ["remove-slot"]),
+    (slot(LEASED, user=None, disk=OnDisk()), ["remove-slot"]),
+    (slot(replace(LEASED, session_key="")), ["clear-slot"]),
+    (slot(user=None, disk=OnDisk()), []),
+    (slot(None, disk=OnDisk()), []),
+    (slot(None, user=User(1, "visitor-001", "is staff")), []),
+]
+
+
+@pytest.mark.parametrize(("at", "expected"), NOBODYS)
+def test_what_nobody_owns(at: Slot, expected: list[str]) -> None:
+    view = seen(at)
+    assert [told[0] for work in plan.nobodys(view).works for told in work.told] == expected
+    assert plan.nobodys(view, {at.number}).works == ()  # what is to be cleared is cleared after the seeding
+
+
 SURPLUS = [
     (slot(number=5), True),
     (slot(None, number=5), True),
