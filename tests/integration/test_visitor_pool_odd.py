@@ -4,9 +4,12 @@ crash, no lie about what was changed, and nothing of a visitor's is lost."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
+import stat
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, reconcile, records
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, reconcile, records, walk
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.template import File
 from tests.integration.test_visitor_pool_meanwhile import codes, enter, give_project, just_before
-from tests.support.pools import World, make_template, now, run, sqlite, told
+from tests.support.pools import BOOL, SERIAL, TABLES, TIME, World, make_template, now, run, sqlite, told
 
 USER = (
     "INSERT INTO auth_user (password, is_superuser, username, last_name, email, is_staff, is_active, date_joined,"
@@ -207,6 +211,35 @@ def test_an_empty_file_where_the_marker_should_be(pool: World, leased: bool) -> 
     assert not pool.well()["changed"]
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_visitor_saves_the_very_file_that_is_made(pool: World, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    """It was not there when it was looked for, and what is built for it is a template's."""
+    pool.visit()
+    for name in ("01_manuscript/abstract.tex", "README.md"):
+        (pool.path(1) / "scitex/writer" / name).unlink()
+
+    def save() -> None:
+        pool.save(1, "README.md", "precious")
+
+    def no_links(*_words: Any, **_keys: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    real = disk.Root._built
+
+    def built(self: Any, scratch: int, node: Any) -> str:
+        if isinstance(node, File) and node.content == b"A manuscript.\n":
+            save()
+        return real(self, scratch, node)
+
+    monkeypatch.setattr(disk.Root, "_built", built)
+    if not links:
+        monkeypatch.setattr(walk.os, "link", no_links)
+    result = run("visitor_pool", pool.given())
+    assert not result.get("failed"), result["msg"]
+    assert (pool.path(1) / "scitex/writer/README.md").read_text() == "precious"
+    assert "slot-busy" in codes(result, "visitor-001")
+
+
 def test_an_empty_directory_where_the_template_has_a_file(pool: World) -> None:
     pool.visit()
     workspace = pool.path(1) / "scitex/writer"
@@ -243,6 +276,55 @@ def test_a_file_where_the_scratch_directory_should_be(pool: World) -> None:
         result = run(module, pool.given())
         assert result["failed"]
         assert codes(result) == ["data-root-refused"]
+
+
+def test_what_others_have_in_the_scratch_directory_is_theirs_for_an_hour(pool: World) -> None:
+    scratch = pool.root / ".visitor-pool"
+    for name in ("app-visitor-001.new", "app-visitor-002.old", "transfer-of-mine"):
+        (scratch / name).mkdir(parents=True)
+        if name.endswith("old"):
+            os.utime(scratch / name, (time.time() - 3700, time.time() - 3700))
+    result = pool.call()
+    assert not result.get("failed"), result["msg"]
+    assert sorted(os.listdir(scratch)) == ["app-visitor-001.new", "transfer-of-mine"]
+    assert not pool.call()["changed"]
+
+
+def test_modes_are_those_of_data_root_whatever_the_umask(world: World) -> None:
+    world.root.chmod(0o2770)
+    before = os.umask(0o077)
+    try:
+        world.well()
+    finally:
+        os.umask(before)
+    found = {path: stat.S_IMODE(about[0]) for path, about in world.files().items()}
+    assert {mode for path, mode in found.items() if path.endswith(".tex")} == {0o660}
+    assert {mode for path, mode in found.items() if (world.root / path).is_dir()} == {0o2770}
+
+
+def test_a_database_of_our_own_is_the_applications_too(tmp_path: Path) -> None:
+    """It gets what its directory says of owner, group and mode."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    os.chown(folder, 10001, 10002)
+    folder.chmod(0o2775)
+    (tmp_path / "users").mkdir()
+    options = {"database_url": f"sqlite:///{folder}/pool.db", "data_root": str(tmp_path / "users"), "size": 1}
+    assert not run("visitor_pool", {**options, "schema": "builtin"}).get("failed")
+    about = (folder / "pool.db").stat()
+    assert (about.st_uid, about.st_gid, oct(about.st_mode & 0o7777)) == (10001, 10002, "0o660")
+
+
+def test_a_row_with_nothing_in_it_is_known_again(world: World) -> None:
+    """NULL is like no other NULL, and still the row is the one that was seen."""
+    world.sql("DROP TABLE project_app_visitorallocation")
+    text = TABLES["project_app_visitorallocation"].replace("expires_at {time} NOT NULL", "expires_at {time}")
+    world.sql(text.format(serial=SERIAL["sqlite"], time=TIME["sqlite"], bool=BOOL["sqlite"]))
+    world.well()
+    world.visit()
+    world.sql("UPDATE project_app_visitorallocation SET expires_at = NULL WHERE visitor_number = 1")
+    assert codes(world.call(), "visitor-001") == ["lease-endless"]
+    assert world.well(state="reset", slots=[1])["cleared"] == 1
 
 
 def test_a_name_that_is_no_text(pool: World) -> None:
