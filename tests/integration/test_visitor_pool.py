@@ -231,6 +231,7 @@ def test_an_account_that_became_a_persons_is_not_handed_out(pool: World) -> None
     pool.sql("UPDATE auth_user SET is_superuser = true WHERE username = 'visitor-001'")
     result = pool.well()
     assert told(result) == [("quarantine-slot", "visitor-001", "its user is a superuser")]
+    assert result["diff"]["after"] == "visitor-001: quarantined\n"
     assert result["slots"]["total"] == 3
     visit = pool.visit()
     assert visit is not None
@@ -387,7 +388,7 @@ def test_a_slot_that_cannot_be_cleaned_is_quarantined(pool: World) -> None:
     try:
         result = pool.call(state="expired")
         assert result["failed"]
-        assert counts(result) == {"leased": 3, "quarantined": 1}
+        assert (counts(result), result["cleared"]) == ({"leased": 3, "quarantined": 1}, 0)
         assert "visitor-001" in result["msg"]
         assert pool.visit() is None, "an unclean slot was handed out"
     finally:
@@ -505,8 +506,8 @@ def test_a_bad_number_fails(pool: World, slots: list[int]) -> None:
 def test_production_is_not_reset_by_accident(pool: World) -> None:
     pool.visit()
     before = pool.snapshot()
-    for check in (True, False):
-        result = pool.call(check=check, state="reset", environment="production")
+    for check, environment in itertools.product((True, False), ("production", "prod", "Production", "PROD")):
+        result = pool.call(check=check, state="reset", environment=environment)
         assert result["failed"]
         assert not result["changed"]
         assert "force: true" in result["msg"]
@@ -524,6 +525,8 @@ def test_the_alert_is_raised_once_and_cleared(world: World) -> None:
         world.visit()
     assert world.info()["alert"] == {"active": False, "raised": False, "cleared": False}  # exactly 80 %
     world.visit()
+    given = {**world.given(), "state_dir": f"{world.root}-state"}
+    assert run("visitor_pool_info", given, check=True)["alert"]["raised"], "and check mode remembers nothing"
     assert world.info()["alert"] == {"active": True, "raised": True, "cleared": False}
     found = world.info()
     assert found["alert"] == {"active": True, "raised": False, "cleared": False}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ class Gitea(BaseHTTPRequestHandler):
     refusal = 0
     refused: set[str] = set()  # whose account it will not make
     quicker: set[str] = set()  # whose repository somebody else makes between our question and our request
+    echo = ""  # what it says of the request
     moved = ""  # where it sends everybody
 
     def log_message(self, *_words: object) -> None:
@@ -54,7 +56,9 @@ class Gitea(BaseHTTPRequestHandler):
             self.answer(201 if parts[2] in self.users else 404)
 
     def answer(self, status: int) -> None:
-        body = json.dumps({"message": "user does not exist [uid: 0, name: ]"} if status >= 400 else {}).encode()
+        body = json.dumps(
+            {"message": f"user does not exist [uid: 0, name: ]{self.echo}"} if status >= 400 else {}
+        ).encode()
         self.send_response(status)
         if self.moved:
             self.send_header("Location", self.moved + self.path)
@@ -135,6 +139,12 @@ def test_one_that_is_refused_keeps_nobody_from_the_others(world: World, gitea: t
     assert found["subject"] == "visitor-001"
     assert "as for 1 more" in found["message"]
     assert bool(result.get("failed")) == required
+
+
+def test_a_server_that_says_the_token_aloud(world: World, gitea: type[Gitea]) -> None:
+    gitea.refusal, gitea.echo = 422, f" {TOKEN} {base64.b64encode(TOKEN.encode()).decode()}"
+    result = world.call(git_url=gitea.url, git_token=TOKEN)  # type: ignore[attr-defined]
+    assert "git-refused" in {at["code"] for at in result["findings"]}  # `call` looks whether it can be read
 
 
 def test_somebody_else_makes_the_repository_at_this_moment(world: World, gitea: type[Gitea]) -> None:

@@ -4,6 +4,7 @@ cannot be settled is said and left, and keeps nobody from the other slots."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -96,7 +97,9 @@ ALICES = ["alice/default-project/scitex/writer/thesis.tex"]
 def test_the_next_visitor_never_gets_it(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
     options = in_between(pool, monkeypatch)
     free(pool)
-    assert pool.visit()[0] == 1  # type: ignore[index]
+    other = pool.visit()
+    assert other is not None
+    assert other[0] == 1
     pool.save(1, "b.tex", "work of B")
     for state in ("present", "expired", "present"):
         foretold = pool.call(check=True, state=state)
@@ -109,13 +112,46 @@ def test_the_next_visitor_never_gets_it(pool: World, monkeypatch: pytest.MonkeyP
         assert where(pool) == ALICES
         assert where(pool, "b.tex") == ["visitor-001/default-project/scitex/writer/b.tex"]
     # Nobody else's transfer of that slot hides it.
-    refused = pool.call(**options)
-    assert refused["failed"]
-    assert "transfer-refused" in codes(refused)
+    pool.sign_up("bob")
+    its_visitors = {**options, "session_key": other[1], "token": other[2], "to_user": "bob"}
+    for asked in (options, its_visitors):
+        refused = pool.call(**asked)
+        assert refused["failed"]
+        assert "transfer-refused" in codes(refused)
+        assert where(pool) == ALICES
     # Settled by hand, all is well.
     (pool.root / "alice" / PROJECT).rename(pool.root / "settled")
     (pool.root / ".visitor-pool/transfer-1.json").unlink()
     assert "transfer-mark-old" not in codes(pool.well())
+
+
+def test_a_project_that_the_account_has_made_itself_stays_its_own(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before anything was moved; what lies there since then is no visitor's."""
+    killed(pool, monkeypatch, disk.Root, "move", after=False)
+    own = pool.root / "alice" / PROJECT / "own.tex"
+    own.parent.mkdir(parents=True)
+    own.write_text("alice's own")
+    result = pool.call()
+    assert not result.get("failed"), result["msg"]
+    assert own.read_text() == "alice's own"
+    assert where(pool) == ["visitor-001/default-project/scitex/writer/thesis.tex"]
+    assert not (pool.root / ".visitor-pool").exists()
+
+
+def test_a_move_that_fails_is_as_if_it_had_not_been_asked_for(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = begin(pool)
+    before = pool.snapshot()
+
+    def fails(*_words: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk.Root, "move", fails)
+        result = pool.call(**options)
+    assert (result["failed"], result["changed"], "transfer-failed" in codes(result)) == (True, False, True)
+    assert pool.snapshot() == before
+    assert not (pool.root / ".visitor-pool").exists()
+    assert not (pool.root / "alice").exists()
 
 
 def test_an_account_that_was_renamed_since(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, reconcile, records
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, opening, reconcile, records
 from tests.support.pools import PROJECT, World, make_template, now, run, sqlite
 from tests.support.stacks import contract
 
@@ -193,19 +193,31 @@ def test_a_lease_that_is_mended_before_it_is_ended(pool: World, monkeypatch: pyt
     assert "slot-busy" in codes(result, "visitor-001")
 
 
-def test_one_pool_under_two_names(pool: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second run waits for the first one, whatever path it has come by."""
-    (tmp_path / "link").symlink_to(pool.root)
+@pytest.mark.parametrize(
+    ("how", "owner", "name"),
+    [("ln -s", reconcile.Pool, "run"), ("mount --bind", reconcile.Pool, "run"), ("ln -s", opening.Opened, "provide")],
+)
+def test_one_pool_under_two_names(
+    pool: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, owner: Any, name: str
+) -> None:
+    """The second run waits for the first one, whatever path it has come by, and before tables are made."""
+    other = tmp_path / "other"
+    if how.startswith("mount"):
+        other.mkdir()
+    subprocess.run([*how.split(), pool.root, other], check=True)
     refused: list[str] = []
 
     def second() -> None:
         monkeypatch.setattr("ansible_collections.shipshape.deploy.plugins.module_utils.pool.operate._PATIENCE", 0.1)
-        result = run("visitor_pool", pool.given(data_root=str(tmp_path / "link"), state="expired"))
+        result = run("visitor_pool", pool.given(data_root=str(other), state="expired"))
         refused.extend(codes(result))
 
-    just_before(monkeypatch, reconcile.Pool, "run", second)
+    just_before(monkeypatch, owner, name, second)
     pool.lose("directory", 2)
-    assert not called(pool).get("failed")
+    try:
+        assert not called(pool).get("failed")
+    finally:
+        subprocess.run(["umount", other], check=how.startswith("mount"), capture_output=True)
     assert refused == ["deploy-running"]
 
 

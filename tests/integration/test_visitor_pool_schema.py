@@ -183,6 +183,7 @@ BAD = [
     ({"size": -1}, "size"),
     ({"data_root": "users"}, "data_root"),
     ({"database_url": "sqlite:///app.db"}, "database_url"),
+    ({"database_url": "sqlite:////srv/../etc/app.db"}, "database_url"),
     ({"database_url": "mysql://u:p@h/d"}, "database_url"),
 ]
 
@@ -319,6 +320,9 @@ def test_database_volume_and_commands_of_a_service(
     }
     stack.write({"web": service(**keys)}, volumes={"users": None})
     _make_volume(engine, stack)
+    volume = Path(_place(engine, stack)).parent
+    os.chown(volume, 10001, 10002)
+    volume.chmod(0o2770)
     options = {
         "project_src": str(project.folder),
         "project_name": stack.name,
@@ -345,6 +349,8 @@ def test_database_volume_and_commands_of_a_service(
     assert result["slots"]["allocatable"] == 3
     assert pool_server.password not in str(result)
     place = Path(_place(engine, stack))
+    about = [path.stat() for path in (place, place / "visitor-001")]
+    assert [(at.st_uid, at.st_gid, oct(at.st_mode & 0o7777)) for at in about] == [(10001, 10002, "0o2770")] * 2
     assert sorted(os.listdir(place)) == ["visitor-001", "visitor-002", "visitor-003"]
     assert os.listdir(place / "visitor-002") == ["default-project"]
     project.compose("up", "-d")

@@ -138,6 +138,13 @@ def test_a_lease_that_has_ended_moves_nothing(pool: World) -> None:
     refused(pool, **visitor.options)
 
 
+@pytest.mark.parametrize("change", ["is_superuser = true", "is_staff = true", "password = 'pbkdf2$x'"])
+def test_what_an_operator_has_made_his_own_is_not_given_away(pool: World, change: str) -> None:
+    visitor = Visitor(pool)
+    pool.sql(f"UPDATE auth_user SET {change} WHERE username = 'visitor-001'")
+    refused(pool, **visitor.options)
+
+
 # Rows of which no visitor can be the owner, where tokens are kept as they are: what the row says can be shown to it.
 NOBODYS = [
     ("is_active = false", {}),
@@ -220,6 +227,8 @@ def test_an_existing_project_is_never_overwritten(pool: World, where: str, tmp_p
     before = pool.snapshot()
     result = pool.call(**visitor.options)
     assert result["failed"]
+    code = "transfer-refused" if where == "link" else "transfer-target-exists"
+    assert code in {at["code"] for at in result["findings"]}
     assert pool.snapshot() == before
     assert not (pool.root / ".visitor-pool").exists() or os.listdir(pool.root / ".visitor-pool") == []
 

@@ -23,6 +23,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.pool.model import
     Settings,
     Slot,
     User,
+    is_directory_name,
     settings,
 )
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
@@ -293,6 +294,18 @@ NUMBERS = [
 def test_which_slot_a_name_is(name: str, number: int | None) -> None:
     assert WANTED.number(name) == number
     assert number is None or WANTED.name(number) == name
+
+
+@pytest.mark.parametrize("name", ["alice", "a.b", "A@b+c-d", "_x", "ä" * 127, "x" * 150])
+def test_accounts_that_have_a_directory(name: str) -> None:
+    assert is_directory_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".visitor-pool", ".x", "a/b", "../a", "a\0", "a\n", "ä" * 128, "x" * 151]
+)
+def test_accounts_whose_names_lead_elsewhere(name: str) -> None:
+    assert not is_directory_name(name)
 
 
 @pytest.mark.parametrize("prefix", ["", "..", "../x", "a/b", "x\0", ".x", "-x", "x1", "x" * 70, "ü-"])
