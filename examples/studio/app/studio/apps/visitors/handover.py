@@ -39,13 +39,7 @@ def take_over(account: User, lease: Lease) -> None:
     name = account.username
     if not ACCOUNT.fullmatch(name) or number_of(name):
         raise TakenError
-
-    def without_a_project() -> User:
-        if Project.objects.filter(owner=account, slug=PROJECT).exists():
-            raise TakenError
-        return account
-
-    _hand_over(name, lease, without_a_project)
+    _hand_over(name, lease, lambda: account)
 
 
 @disk.trouble()
@@ -96,7 +90,7 @@ def _give(lease: Lease, account: User) -> None:
     try:
         with transaction.atomic():
             Project.objects.filter(pk=lease.project_id).update(owner=account, writer_initialized=True)
-    except IntegrityError:  # it has got one meanwhile
+    except IntegrityError:  # it has one
         raise TakenError from None
 
 
