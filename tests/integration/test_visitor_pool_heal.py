@@ -299,10 +299,11 @@ FORGED: dict[str, Any] = {
         json.dumps({**FORGED, "slot": 2}),
         json.dumps({**FORGED, "inode": "x"}),
         json.dumps({"slot": 1}),
-        None,
+        "fifo",
+        "link",
     ],
 )
-def test_a_journal_that_somebody_else_has_written(pool: World, text: str | None) -> None:
+def test_a_journal_that_somebody_else_has_written(pool: World, text: str) -> None:
     """Containers can write in data_root; what they put there leads root nowhere, and stops no other slot."""
     pool.visit()
     pool.save(1, "thesis.tex", "precious")
@@ -310,8 +311,12 @@ def test_a_journal_that_somebody_else_has_written(pool: World, text: str | None)
     pool.end(2)
     place = pool.root / ".visitor-pool/transfer-1.json"
     place.parent.mkdir()
-    if text is None:
+    if text == "fifo":
         os.mkfifo(place)
+    elif text == "link":
+        outside = pool.root.with_name("outside")
+        outside.write_text(json.dumps(FORGED))
+        place.symlink_to(outside)
     else:
         place.write_text(text)
     elsewhere = pool.root.with_name("elsewhere") / PROJECT

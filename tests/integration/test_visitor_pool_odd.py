@@ -280,18 +280,18 @@ def test_a_file_where_the_scratch_directory_should_be(pool: World) -> None:
 
 def test_what_others_have_in_the_scratch_directory_is_theirs_for_an_hour(pool: World) -> None:
     scratch = pool.root / ".visitor-pool"
-    for name in ("app-visitor-001.new", "app-visitor-002.old", "transfer-of-mine"):
+    for name in ("app-visitor-001.new", "app-visitor-002", "transfer-of-mine"):
         (scratch / name).mkdir(parents=True)
-        if name.endswith("old"):
+        if not name.endswith("new"):
             os.utime(scratch / name, (time.time() - 3700, time.time() - 3700))
     result = pool.call()
     assert not result.get("failed"), result["msg"]
-    assert sorted(os.listdir(scratch)) == ["app-visitor-001.new", "transfer-of-mine"]
+    assert sorted(os.listdir(scratch)) == ["app-visitor-001.new", "transfer-of-mine"]  # a journal is never too old
     assert not pool.call()["changed"]
 
 
 def test_modes_are_those_of_data_root_whatever_the_umask(world: World) -> None:
-    world.root.chmod(0o2770)
+    world.root.chmod(0o3770)
     before = os.umask(0o077)
     try:
         world.well()
@@ -299,7 +299,7 @@ def test_modes_are_those_of_data_root_whatever_the_umask(world: World) -> None:
         os.umask(before)
     found = {path: stat.S_IMODE(about[0]) for path, about in world.files().items()}
     assert {mode for path, mode in found.items() if path.endswith(".tex")} == {0o660}
-    assert {mode for path, mode in found.items() if (world.root / path).is_dir()} == {0o2770}
+    assert {mode for path, mode in found.items() if (world.root / path).is_dir()} == {0o3770}
 
 
 def test_a_database_of_our_own_is_the_applications_too(tmp_path: Path) -> None:

@@ -93,7 +93,10 @@ def test_a_project_moves_whole_and_the_slot_is_made_anew(pool: World) -> None:
     assert visitor.token not in str(done)
     again = pool.well(**visitor.options)  # whoever did not get the answer asks once more
     assert not again["changed"]
-    pool.sql("DELETE FROM project_app_project WHERE owner_id = %s", [visitor.account])
+    bob = pool.sign_up("bob")
+    pool.sql("UPDATE project_app_project SET owner_id = %s WHERE owner_id = %s", [bob, visitor.account])
+    refused(pool, **{**visitor.options, "to_user": "bob"})  # who was never given it
+    pool.sql("DELETE FROM project_app_project WHERE owner_id = %s", [bob])
     assert pool.call(**visitor.options)["failed"], "what was once done is not so any more"
 
 
