@@ -7,6 +7,7 @@ import contextlib
 import gc
 import hmac
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,22 +17,24 @@ import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, postgresql, records, sqlite, transfer
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool.store import Change
-from tests.support.pools import World, make_template, run, told
+from tests.support.pools import MEMORY, World, make_template, run, told
 from tests.support.pools import sqlite as sqlite_database
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+def pool(request: pytest.FixtureRequest) -> Iterator[World]:
     kind = request.param
-    made = (
-        sqlite_database(tmp_path / "app.db") if kind == "sqlite" else request.getfixturevalue("pool_server").database()
-    )
-    made.make()
-    (tmp_path / "users").mkdir(mode=0o750)
-    world = World(made, tmp_path / "users", make_template(tmp_path / "template"), size=3)
-    world.well()
-    yield world
-    made.close()
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
+        top = Path(name)
+        made = (
+            sqlite_database(top / "app.db") if kind == "sqlite" else request.getfixturevalue("pool_server").database()
+        )
+        made.make()
+        (top / "users").mkdir(mode=0o750)
+        world = World(made, top / "users", make_template(top / "template"), size=3)
+        world.well()
+        yield world
+        made.close()
 
 
 class Visitor:

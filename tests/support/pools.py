@@ -68,6 +68,10 @@ NAME = {
 }
 
 
+# A directory in memory, where that can be had: on a disk thousands of commits and journals wait for it.
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
 def now() -> datetime:
     return datetime.now(timezone.utc)
 
