@@ -160,7 +160,7 @@ def postgresql(engine: Engine, folder: Path, **keys: Any) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def pool_server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One for all tests of a process, in memory: each has a database of its own, and a server takes seconds to start."""
+    """One in memory for all tests of a process: each has a database of its own, and a start takes seconds."""
     with postgresql(engine, tmp_path_factory.mktemp("server"), tmpfs=["/var/lib/postgresql/data"]) as found:
         yield found
 
