@@ -25,9 +25,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.engine import Engine
 from tests.support.modules import ModuleCall
-from tests.support.pools import MARKER, TABLES, Server, World, erase, make_template, postgresql, sqlite
+from tests.support.pools import MARKER, TABLES, World, erase, make_template, sqlite
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed"),
@@ -284,12 +283,6 @@ ARRANGE: dict[str, Callable[[Scene], dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with postgresql(engine, tmp_path_factory.mktemp("server")) as found:
-        yield found
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -297,7 +290,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=list(ARRANGE))
 def scene(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
-    made = sqlite(tmp_path / "app.db") if kind == "sqlite" else request.getfixturevalue("server").database()
+    made = sqlite(tmp_path / "app.db") if kind == "sqlite" else request.getfixturevalue("pool_server").database()
     made.make()
     (tmp_path / "users").mkdir(mode=0o750)
     yield Scene(World(made, tmp_path / "users", make_template(tmp_path / "template"), size=3), request.param)

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from tests.support.pools import World, make_template, sqlite
+from tests.support.pools import MEMORY, World, make_template, sqlite
 
 LARGEST = 5
 
@@ -37,7 +37,7 @@ class Guest:
 class Pool(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="pool-model-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="pool-model-", dir=MEMORY))
         database = sqlite(self.folder / "app.db")
         for statement in ("PRAGMA synchronous = OFF", "PRAGMA journal_mode = MEMORY"):
             database.run(statement)

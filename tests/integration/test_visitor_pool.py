@@ -15,18 +15,11 @@ from typing import Any
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import records
-from tests.support.engine import Engine
-from tests.support.pools import Server, World, erase, make_template, postgresql, run, sqlite, told
+from tests.support.pools import Server, World, erase, make_template, run, sqlite, told
 
 ARTEFACTS = ["user", "project", "directory", "workspace", "allocation", "flag"]
 PAIRS = [*itertools.combinations(ARTEFACTS, 2)]
 KINDS = ["sqlite", "postgresql"]
-
-
-@pytest.fixture(scope="module")
-def server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with postgresql(engine, tmp_path_factory.mktemp("server")) as found:
-        yield found
 
 
 @pytest.fixture(params=KINDS)
@@ -40,7 +33,7 @@ def world(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator
     if kind == "sqlite":
         database, secret = sqlite(tmp_path / "app.db"), []
     else:
-        found: Server = request.getfixturevalue("server")
+        found: Server = request.getfixturevalue("pool_server")
         database, secret = found.database(), [found.password]
     database.make()
     root = tmp_path / "users"
@@ -238,6 +231,7 @@ def test_an_account_that_became_a_persons_is_not_handed_out(pool: World) -> None
     pool.sql("UPDATE auth_user SET is_superuser = true WHERE username = 'visitor-001'")
     result = pool.well()
     assert told(result) == [("quarantine-slot", "visitor-001", "its user is a superuser")]
+    assert result["diff"]["after"] == "visitor-001: quarantined\n"
     assert result["slots"]["total"] == 3
     visit = pool.visit()
     assert visit is not None
@@ -343,6 +337,7 @@ def test_expiry_frees_what_has_ended_and_nothing_else(pool: World) -> None:
     pool.end(1)
     pool.end(2, -3600)
     before = {number: pool.row(number) for number in (2, 3, 4)}
+    came = pool.row(1)["allocated_at"]
     files = {path: at for path, at in pool.files().items() if path.startswith(("visitor-002", "visitor-003"))}
     assert counts(pool.info()) == {"allocatable": 1, "leased": 2, "expired": 1}
     result = pool.well(state="expired")
@@ -351,6 +346,7 @@ def test_expiry_frees_what_has_ended_and_nothing_else(pool: World) -> None:
     assert not (pool.path(1) / "scitex/writer/draft.txt").exists()
     assert {number: pool.row(number) for number in (2, 3, 4)} == before
     assert files.items() <= pool.files().items()
+    assert pool.row(1)["allocated_at"] != came  # nor does the row say when the former visitor was here
     pool.is_whole()
     again = pool.well(state="expired")
     assert (again["changed"], again["cleared"]) == (False, 0)
@@ -392,7 +388,7 @@ def test_a_slot_that_cannot_be_cleaned_is_quarantined(pool: World) -> None:
     try:
         result = pool.call(state="expired")
         assert result["failed"]
-        assert counts(result) == {"leased": 3, "quarantined": 1}
+        assert (counts(result), result["cleared"]) == ({"leased": 3, "quarantined": 1}, 0)
         assert "visitor-001" in result["msg"]
         assert pool.visit() is None, "an unclean slot was handed out"
     finally:
@@ -510,7 +506,9 @@ def test_a_bad_number_fails(pool: World, slots: list[int]) -> None:
 def test_production_is_not_reset_by_accident(pool: World) -> None:
     pool.visit()
     before = pool.snapshot()
-    for check, environment in ((True, "production"), (False, "production"), (False, " Production\n")):
+    for check, environment in itertools.product(
+        (True, False), ("production", "prod", "Production", "PROD", " Production\n")
+    ):
         result = pool.call(check=check, state="reset", environment=environment)
         assert result["failed"]
         assert not result["changed"]
@@ -529,6 +527,8 @@ def test_the_alert_is_raised_once_and_cleared(world: World) -> None:
         world.visit()
     assert world.info()["alert"] == {"active": False, "raised": False, "cleared": False}  # exactly 80 %
     world.visit()
+    given = {**world.given(), "state_dir": f"{world.root}-state"}
+    assert run("visitor_pool_info", given, check=True)["alert"]["raised"], "and check mode remembers nothing"
     assert world.info()["alert"] == {"active": True, "raised": True, "cleared": False}
     found = world.info()
     assert found["alert"] == {"active": True, "raised": False, "cleared": False}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.databases import POSTGRES
-from tests.support.engine import Engine, Project
-from tests.support.pools import TABLES, Server, World, erase, make_template, postgresql, run, told
+from tests.support.engine import Project
+from tests.support.pools import TABLES, Server, World, erase, make_template, run, told
 from tests.support.stacks import Stack
 
 # As an application seeds: what is there is left as it is.
@@ -26,23 +26,21 @@ INSERT INTO project_app_visitorallocation (visitor_number, session_key, allocati
 """
 
 
-@pytest.fixture(scope="module")
-def server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with postgresql(engine, tmp_path_factory.mktemp("server")) as found:
-        yield found
-
-
 @pytest.fixture
-def world(server: Server, project: Project, tmp_path: Path) -> Iterator[World]:
+def world(pool_server: Server, project: Project, tmp_path: Path) -> Iterator[World]:
     """An application whose database is empty and whose service `web` has a client of it."""
-    database = server.database()
+    database = pool_server.database()
     (tmp_path / "users").mkdir()
     stack = Stack(project)
-    environment = {"PGPASSWORD": server.password, "URL": database.url}
+    environment = {"PGPASSWORD": pool_server.password, "URL": database.url}
     stack.write({"web": {"image": POSTGRES, "environment": environment, "network_mode": "host"}})
     options = {"project_src": str(project.folder), "project_name": stack.name, "service": "web"}
     yield World(
-        database, tmp_path / "users", make_template(tmp_path / "template"), options=options, secrets=[server.password]
+        database,
+        tmp_path / "users",
+        make_template(tmp_path / "template"),
+        options=options,
+        secrets=[pool_server.password],
     )
     database.close()
 

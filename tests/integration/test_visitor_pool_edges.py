@@ -26,16 +26,10 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding im
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
 from tests.support.databases import provide_others
 from tests.support.engine import Engine
-from tests.support.pools import Database, Server, World, make_template, postgresql, run, sqlite, told
+from tests.support.pools import Database, Server, World, make_template, run, sqlite, told
 from tests.support.stacks import contract, leaks
 
 ALLOCATION = "project_app_visitorallocation"
-
-
-@pytest.fixture(scope="module")
-def server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with postgresql(engine, tmp_path_factory.mktemp("server")) as found:
-        yield found
 
 
 def world_of(database: Database, folder: Path) -> World:
@@ -53,9 +47,9 @@ def light(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def heavy(server: Server, tmp_path: Path) -> Iterator[World]:
+def heavy(pool_server: Server, tmp_path: Path) -> Iterator[World]:
     """One in PostgreSQL."""
-    made = server.database()
+    made = pool_server.database()
     yield world_of(made, tmp_path)
     made.close()
 
@@ -312,6 +306,8 @@ def test_what_is_referred_to_keeps_nothing_else_from_going(world: World) -> None
     assert "note" in why
     assert sorted(os.listdir(world.root)) == ["visitor-001", "visitor-003"]
     assert [at for (at,) in world.sql(f"SELECT visitor_number FROM {ALLOCATION} ORDER BY 1")] == [1, 3]
+    again = world.call(size=1)  # its row is taken and kept back once more
+    assert (again["failed"], again["changed"], told(again)) == (True, True, [("quarantine-slot", "visitor-003", why)])
     world.sql("DELETE FROM note")
     world.well(size=1)
     assert os.listdir(world.root) == ["visitor-001"]
@@ -547,14 +543,14 @@ def test_what_an_operator_says_of_tls_holds(heavy: World) -> None:
 
 
 @pytest.fixture
-def bouncer(engine: Engine, heavy: World, server: Server) -> Iterator[str]:
+def bouncer(engine: Engine, heavy: World, pool_server: Server) -> Iterator[str]:
     """The same database through PgBouncer, which gives each transaction another session if it likes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     lines = [
         "[databases]",
-        f"* = host={server.address} user=app password={server.password}",
+        f"* = host={pool_server.address} user=app password={pool_server.password}",
         "[pgbouncer]",
         f"listen_port = {port}",
         "listen_addr = 127.0.0.1",
@@ -570,7 +566,7 @@ def bouncer(engine: Engine, heavy: World, server: Server) -> Iterator[str]:
     assert running.stdin is not None
     running.stdin.write("\n".join(lines) + "\n")
     running.stdin.close()
-    url = heavy.database.url.replace(f"@{server.address}/", f"@127.0.0.1:{port}/")
+    url = heavy.database.url.replace(f"@{pool_server.address}/", f"@127.0.0.1:{port}/")
     until(lambda: psycopg.connect(url, connect_timeout=2).close() or True)
     yield url
     engine.docker("rm", "-f", f"bouncer-{port}", check=False)

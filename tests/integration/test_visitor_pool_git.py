@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ class Gitea(BaseHTTPRequestHandler):
     repositories: set[str] = set()
     refusal = 0
     refused: set[str] = set()  # whose account it will not make
+    quicker: set[str] = set()  # whose repository somebody else makes between our question and our request
+    echo = ""  # what it says of the request
     moved = ""  # where it sends everybody
 
     def log_message(self, *_words: object) -> None:
@@ -46,12 +49,16 @@ class Gitea(BaseHTTPRequestHandler):
         elif parts == ["admin", "users"]:
             self.users.add(document["username"])
             self.answer(201)
+        elif parts[2] in self.quicker:
+            self.answer(409)
         else:
             self.repositories.add(f"{parts[2]}/{document['name']}")
             self.answer(201 if parts[2] in self.users else 404)
 
     def answer(self, status: int) -> None:
-        body = json.dumps({"message": "user does not exist [uid: 0, name: ]"} if status >= 400 else {}).encode()
+        body = json.dumps(
+            {"message": f"user does not exist [uid: 0, name: ]{self.echo}"} if status >= 400 else {}
+        ).encode()
         self.send_response(status)
         if self.moved:
             self.send_header("Location", self.moved + self.path)
@@ -108,6 +115,8 @@ def test_a_server_that_refuses(world: World, gitea: type[Gitea], status: int, re
     assert found["severity"] == ("critical" if required else "warning")
     assert str(status) in found["message"]
     assert "user does not exist" in found["message"]
+    again = world.call(git_url=gitea.url, git_token=TOKEN, git_required=required)  # type: ignore[attr-defined]
+    assert not again["changed"], "nothing was made"
 
 
 @pytest.mark.parametrize("required", [False, True])
@@ -130,6 +139,18 @@ def test_one_that_is_refused_keeps_nobody_from_the_others(world: World, gitea: t
     assert found["subject"] == "visitor-001"
     assert "as for 1 more" in found["message"]
     assert bool(result.get("failed")) == required
+
+
+def test_a_server_that_says_the_token_aloud(world: World, gitea: type[Gitea]) -> None:
+    gitea.refusal, gitea.echo = 422, f" {TOKEN} {base64.b64encode(TOKEN.encode()).decode()}"
+    result = world.call(git_url=gitea.url, git_token=TOKEN)  # type: ignore[attr-defined]
+    assert "git-refused" in {at["code"] for at in result["findings"]}  # `call` looks whether it can be read
+
+
+def test_somebody_else_makes_the_repository_at_this_moment(world: World, gitea: type[Gitea]) -> None:
+    gitea.quicker = {"visitor-002"}
+    result = world.call(git_url=gitea.url, git_token=TOKEN, git_required=True)  # type: ignore[attr-defined]
+    assert not result.get("failed"), result["msg"]
 
 
 def test_a_server_that_does_not_know_the_token(world: World, gitea: type[Gitea]) -> None:

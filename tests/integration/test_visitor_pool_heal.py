@@ -4,6 +4,7 @@ cannot be settled is said and left, and keeps nobody from the other slots."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -14,8 +15,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, journals, transfer
-from tests.support.engine import Engine
-from tests.support.pools import PROJECT, Server, World, make_template, now, postgresql, run, sqlite, told
+from tests.support.pools import PROJECT, World, make_template, now, run, sqlite, told
 
 ABSTRACT = "01_manuscript/abstract.tex"
 
@@ -24,16 +24,10 @@ class KilledError(BaseException):
     """Nothing catches it, as nothing catches SIGKILL."""
 
 
-@pytest.fixture(scope="module")
-def server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with postgresql(engine, tmp_path_factory.mktemp("server")) as found:
-        yield found
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     kind = request.param
-    database = sqlite(tmp_path / "app.db") if kind == "sqlite" else request.getfixturevalue("server").database()
+    database = sqlite(tmp_path / "app.db") if kind == "sqlite" else request.getfixturevalue("pool_server").database()
     database.make()
     (tmp_path / "users").mkdir(mode=0o750)
     world = World(database, tmp_path / "users", make_template(tmp_path / "template"), size=3)
@@ -103,7 +97,9 @@ ALICES = ["alice/default-project/scitex/writer/thesis.tex"]
 def test_the_next_visitor_never_gets_it(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
     options = in_between(pool, monkeypatch)
     free(pool)
-    assert pool.visit()[0] == 1  # type: ignore[index]
+    other = pool.visit()
+    assert other is not None
+    assert other[0] == 1
     pool.save(1, "b.tex", "work of B")
     for state in ("present", "expired", "present"):
         foretold = pool.call(check=True, state=state)
@@ -116,13 +112,46 @@ def test_the_next_visitor_never_gets_it(pool: World, monkeypatch: pytest.MonkeyP
         assert where(pool) == ALICES
         assert where(pool, "b.tex") == ["visitor-001/default-project/scitex/writer/b.tex"]
     # Nobody else's transfer of that slot hides it.
-    refused = pool.call(**options)
-    assert refused["failed"]
-    assert "transfer-refused" in codes(refused)
+    pool.sign_up("bob")
+    its_visitors = {**options, "session_key": other[1], "token": other[2], "to_user": "bob"}
+    for asked in (options, its_visitors):
+        refused = pool.call(**asked)
+        assert refused["failed"]
+        assert "transfer-refused" in codes(refused)
+        assert where(pool) == ALICES
     # Settled by hand, all is well.
     (pool.root / "alice" / PROJECT).rename(pool.root / "settled")
     (pool.root / ".visitor-pool/transfer-1.json").unlink()
     assert "transfer-mark-old" not in codes(pool.well())
+
+
+def test_a_project_that_the_account_has_made_itself_stays_its_own(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before anything was moved; what lies there since then is no visitor's."""
+    killed(pool, monkeypatch, disk.Root, "move", after=False)
+    own = pool.root / "alice" / PROJECT / "own.tex"
+    own.parent.mkdir(parents=True)
+    own.write_text("alice's own")
+    result = pool.call()
+    assert not result.get("failed"), result["msg"]
+    assert own.read_text() == "alice's own"
+    assert where(pool) == ["visitor-001/default-project/scitex/writer/thesis.tex"]
+    assert not (pool.root / ".visitor-pool").exists()
+
+
+def test_a_move_that_fails_is_as_if_it_had_not_been_asked_for(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = begin(pool)
+    before = pool.snapshot()
+
+    def fails(*_words: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk.Root, "move", fails)
+        result = pool.call(**options)
+    assert (result["failed"], result["changed"], "transfer-failed" in codes(result)) == (True, False, True)
+    assert pool.snapshot() == before
+    assert not (pool.root / ".visitor-pool").exists()
+    assert not (pool.root / "alice").exists()
 
 
 def test_an_account_that_was_renamed_since(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,10 +299,11 @@ FORGED: dict[str, Any] = {
         json.dumps({**FORGED, "slot": 2}),
         json.dumps({**FORGED, "inode": "x"}),
         json.dumps({"slot": 1}),
-        None,
+        "fifo",
+        "link",
     ],
 )
-def test_a_journal_that_somebody_else_has_written(pool: World, text: str | None) -> None:
+def test_a_journal_that_somebody_else_has_written(pool: World, text: str) -> None:
     """Containers can write in data_root; what they put there leads root nowhere, and stops no other slot."""
     pool.visit()
     pool.save(1, "thesis.tex", "precious")
@@ -281,8 +311,12 @@ def test_a_journal_that_somebody_else_has_written(pool: World, text: str | None)
     pool.end(2)
     place = pool.root / ".visitor-pool/transfer-1.json"
     place.parent.mkdir()
-    if text is None:
+    if text == "fifo":
         os.mkfifo(place)
+    elif text == "link":
+        outside = pool.root.with_name("outside")
+        outside.write_text(json.dumps(FORGED))
+        place.symlink_to(outside)
     else:
         place.write_text(text)
     elsewhere = pool.root.with_name("elsewhere") / PROJECT

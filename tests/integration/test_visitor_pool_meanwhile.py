@@ -16,22 +16,15 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, reconcile, records
-from tests.support.engine import Engine
-from tests.support.pools import PROJECT, Server, World, make_template, now, postgresql, run, sqlite
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, opening, reconcile, records
+from tests.support.pools import PROJECT, World, make_template, now, run, sqlite
 from tests.support.stacks import contract
-
-
-@pytest.fixture(scope="module")
-def server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with postgresql(engine, tmp_path_factory.mktemp("server")) as found:
-        yield found
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     kind = request.param
-    database = sqlite(tmp_path / "app.db") if kind == "sqlite" else request.getfixturevalue("server").database()
+    database = sqlite(tmp_path / "app.db") if kind == "sqlite" else request.getfixturevalue("pool_server").database()
     database.make()
     (tmp_path / "users").mkdir(mode=0o750)
     yield World(database, tmp_path / "users", make_template(tmp_path / "template"), size=3)
@@ -155,7 +148,10 @@ def test_a_visitor_saves_while_the_workspace_is_made(pool: World, monkeypatch: p
     assert theses(pool)
 
 
-def test_a_transfer_ends_and_the_next_visitor_comes_while_we_look(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("module", ["visitor_pool", "visitor_pool_info"])
+def test_a_transfer_ends_and_the_next_visitor_comes_while_we_look(
+    pool: World, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
     assert pool.visit()
     alice = pool.sign_up("alice")
     mine = "(SELECT id FROM auth_user WHERE username = 'visitor-001')"
@@ -179,7 +175,9 @@ def test_a_transfer_ends_and_the_next_visitor_comes_while_we_look(pool: World, m
     if pool.database.kind == "sqlite":
         pool.sql("PRAGMA busy_timeout = 0")
     just_before(monkeypatch, records.Records, "leases", rebuilt)
-    called(pool)
+    result = run(module, pool.given())
+    contract(result)
+    assert "lease-phantom" not in codes(result)
     if pool.database.kind == "postgresql":
         assert theses(pool) == ["visitor-001/default-project/scitex/writer/thesis.tex"]
         assert pool.row(1)["is_active"]
@@ -195,19 +193,31 @@ def test_a_lease_that_is_mended_before_it_is_ended(pool: World, monkeypatch: pyt
     assert "slot-busy" in codes(result, "visitor-001")
 
 
-def test_one_pool_under_two_names(pool: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second run waits for the first one, whatever path it has come by."""
-    (tmp_path / "link").symlink_to(pool.root)
+@pytest.mark.parametrize(
+    ("how", "owner", "name"),
+    [("ln -s", reconcile.Pool, "run"), ("mount --bind", reconcile.Pool, "run"), ("ln -s", opening.Opened, "provide")],
+)
+def test_one_pool_under_two_names(
+    pool: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, owner: Any, name: str
+) -> None:
+    """The second run waits for the first one, whatever path it has come by, and before tables are made."""
+    other = tmp_path / "other"
+    if how.startswith("mount"):
+        other.mkdir()
+    subprocess.run([*how.split(), pool.root, other], check=True)
     refused: list[str] = []
 
     def second() -> None:
         monkeypatch.setattr("ansible_collections.shipshape.deploy.plugins.module_utils.pool.operate._PATIENCE", 0.1)
-        result = run("visitor_pool", pool.given(data_root=str(tmp_path / "link"), state="expired"))
+        result = run("visitor_pool", pool.given(data_root=str(other), state="expired"))
         refused.extend(codes(result))
 
-    just_before(monkeypatch, reconcile.Pool, "run", second)
+    just_before(monkeypatch, owner, name, second)
     pool.lose("directory", 2)
-    assert not called(pool).get("failed")
+    try:
+        assert not called(pool).get("failed")
+    finally:
+        subprocess.run(["umount", other], check=how.startswith("mount"), capture_output=True)
     assert refused == ["deploy-running"]
 
 
@@ -238,6 +248,7 @@ def test_a_lease_without_an_end_goes_on(pool: World) -> None:
     for state in ("present", "expired"):
         assert codes(pool.call(state=state), "visitor-001") == ["lease-endless"]
     assert theses(pool)
+    assert pool.well(state="reset", slots=[1])["cleared"] == 1
 
 
 def test_another_prefix_takes_nobodys_lease(pool: World) -> None:

@@ -4,17 +4,24 @@ crash, no lie about what was changed, and nothing of a visitor's is lost."""
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import shutil
+import sqlite3
+import stat
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool import reconcile
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, reconcile, records, walk
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.template import File
 from tests.integration.test_visitor_pool_meanwhile import codes, enter, give_project, just_before
-from tests.support.pools import World, make_template, now, run, sqlite, told
+from tests.support.pools import BOOL, SERIAL, TABLES, TIME, World, make_template, now, run, sqlite, told
 
 USER = (
     "INSERT INTO auth_user (password, is_superuser, username, last_name, email, is_staff, is_active, date_joined,"
@@ -81,6 +88,27 @@ def test_a_slot_above_the_size_is_entered_while_its_user_is_to_go(pool: World, m
     assert theses(pool)
 
 
+def test_a_slot_above_the_size_is_lent_while_it_is_to_go(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lent() -> None:
+        assert [pool.visit()[0] for _ in range(3)] == [1, 2, 3]  # type: ignore[index]
+        pool.save(3, "thesis.tex", "precious")
+
+    just_before(monkeypatch, reconcile.Pool, "run", lent)
+    result = run("visitor_pool", pool.given(size=2))
+    assert "slot-busy" in codes(result, "visitor-003")
+    assert theses(pool)
+    assert pool.row(3)["is_active"]
+
+
+def test_a_slot_that_drains_is_offered_again_when_the_pool_grows(pool: World) -> None:
+    assert [pool.visit()[0] for _ in range(3)] == [1, 2, 3]  # type: ignore[index]
+    row, kept = pool.row(3), pool.save(3, "thesis.tex", "precious")
+    assert told(pool.well(size=2)) == [("drain-slot", "visitor-003", "the pool has 2 slots")]
+    assert told(pool.well()) == [("activate-user", "visitor-003", "it is not active")]
+    assert pool.sql("SELECT username FROM auth_user WHERE NOT is_active") == []
+    assert (pool.row(3), kept.read_text()) == (row, "precious")
+
+
 def test_what_is_left_of_a_slot_above_the_size_goes(pool: World) -> None:
     pool.sql(USER, [now()])
     (pool.root / "visitor-005/default-project").mkdir(parents=True)
@@ -89,6 +117,82 @@ def test_what_is_left_of_a_slot_above_the_size_goes(pool: World) -> None:
     assert [at[:2] for at in told(result)] == [("remove-slot", "visitor-004"), ("remove-slot", "visitor-005")]
     assert not pool.well()["changed"]
     assert len(pool.sql("SELECT 1 FROM project_app_visitorallocation")) == 3
+
+
+# -- somebody else cleans, too ----------------------------------------------------------------------------------------
+
+
+def test_a_slot_that_somebody_else_has_cleaned_and_lent_meanwhile(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite has no locks that last over two transactions: between the claim and the work the application may do it."""
+    pool.visit()
+    pool.end(1)
+    real = records.Records.turn
+
+    def turn(self: Any, *words: Any) -> set[int]:
+        found = real(self, *words)
+        pool.sql(
+            "UPDATE project_app_visitorallocation SET session_key = 'next', expires_at = '2099-01-01'"
+            " WHERE session_key = 'shipshape:resetting'"
+        )
+        pool.save(1, "thesis.tex", "precious")
+        return found
+
+    monkeypatch.setattr(records.Records, "turn", turn)
+    result = run("visitor_pool", pool.given(state="expired"))
+    assert not result.get("failed"), result["msg"]
+    assert theses(pool)
+    assert pool.row(1)["session_key"] == "next"
+    assert result["actions"] == []
+
+
+def test_nobody_else_writes_while_a_slot_is_cleaned(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the application, which sees only that the slot is being cleaned, could do the same at the same moment."""
+    pool.visit()
+    pool.end(1)
+    seen = []
+
+    def other() -> None:
+        with closing(sqlite3.connect(pool.root.parent / "app.db", timeout=0)) as connection:
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                connection.execute("BEGIN IMMEDIATE")
+            seen.append(True)
+
+    just_before(monkeypatch, disk.Root, "replace", other)
+    assert not run("visitor_pool", pool.given(state="expired")).get("failed")
+    assert seen
+    pool.is_whole()
+
+
+@pytest.mark.parametrize("what", ["scitex/writer/01_manuscript", "scitex", ""])
+def test_a_slot_is_looked_at_before_it_is_offered(pool: World, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Whatever has gone wrong: somebody else removes it at once, or a disk that forgets."""
+    pool.visit()
+    pool.end(1)
+    real = disk.Root.replace
+
+    def forgetful(self: Any, name: str, tree: Any) -> str:
+        found = real(self, name, tree)
+        shutil.rmtree(self.path + f"/{name}/default-project/{what}")
+        return found
+
+    monkeypatch.setattr(disk.Root, "replace", forgetful)
+    result = run("visitor_pool", pool.given(state="expired"))
+    assert result["failed"]
+    assert "not whole" in result["msg"]
+    assert ("slot-quarantined" in codes(result, "visitor-001"), result["slots"]["quarantined"]) == (True, 1)
+    assert pool.visit()[0] == 2  # type: ignore[index]
+
+
+def test_expired_slots_by_their_numbers(pool: World) -> None:
+    for number in (1, 2, 3):
+        pool.visit()
+        pool.end(number)
+    rows = [pool.row(at) for at in (1, 3)]
+    assert told(pool.well(state="expired", slots=[2])) == [("clear-slot", "visitor-002", "its lease has ended")]
+    assert [pool.row(at) for at in (1, 3)] == rows
+    assert pool.call(state="expired", slots=[4])["failed"]
+    assert pool.call(slots=[1])["failed"], "state: present knows no slots, and says so"
+    assert [pool.row(at) for at in (1, 3)] == rows
 
 
 # -- what visitors have put in the way ---------------------------------------------------------------------------------
@@ -106,6 +210,35 @@ def test_an_empty_file_where_the_marker_should_be(pool: World, leased: bool) -> 
     assert not result.get("failed"), result["msg"]
     assert marker.is_dir()
     assert not pool.well()["changed"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_visitor_saves_the_very_file_that_is_made(pool: World, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    """It was not there when it was looked for, and what is built for it is a template's."""
+    pool.visit()
+    for name in ("01_manuscript/abstract.tex", "README.md"):
+        (pool.path(1) / "scitex/writer" / name).unlink()
+
+    def save() -> None:
+        pool.save(1, "README.md", "precious")
+
+    def no_links(*_words: Any, **_keys: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    real = disk.Root._built
+
+    def built(self: Any, scratch: int, node: Any) -> str:
+        if isinstance(node, File) and node.content == b"A manuscript.\n":
+            save()
+        return real(self, scratch, node)
+
+    monkeypatch.setattr(disk.Root, "_built", built)
+    if not links:
+        monkeypatch.setattr(walk.os, "link", no_links)
+    result = run("visitor_pool", pool.given())
+    assert not result.get("failed"), result["msg"]
+    assert (pool.path(1) / "scitex/writer/README.md").read_text() == "precious"
+    assert "slot-busy" in codes(result, "visitor-001")
 
 
 def test_an_empty_directory_where_the_template_has_a_file(pool: World) -> None:
@@ -144,6 +277,55 @@ def test_a_file_where_the_scratch_directory_should_be(pool: World) -> None:
         result = run(module, pool.given())
         assert result["failed"]
         assert codes(result) == ["data-root-refused"]
+
+
+def test_what_others_have_in_the_scratch_directory_is_theirs_for_an_hour(pool: World) -> None:
+    scratch = pool.root / ".visitor-pool"
+    for name in ("app-visitor-001.new", "app-visitor-002", "transfer-of-mine"):
+        (scratch / name).mkdir(parents=True)
+        if not name.endswith("new"):
+            os.utime(scratch / name, (time.time() - 3700, time.time() - 3700))
+    result = pool.call()
+    assert not result.get("failed"), result["msg"]
+    assert sorted(os.listdir(scratch)) == ["app-visitor-001.new", "transfer-of-mine"]  # a journal is never too old
+    assert not pool.call()["changed"]
+
+
+def test_modes_are_those_of_data_root_whatever_the_umask(world: World) -> None:
+    world.root.chmod(0o3770)
+    before = os.umask(0o077)
+    try:
+        world.well()
+    finally:
+        os.umask(before)
+    found = {path: stat.S_IMODE(about[0]) for path, about in world.files().items()}
+    assert {mode for path, mode in found.items() if path.endswith(".tex")} == {0o660}
+    assert {mode for path, mode in found.items() if (world.root / path).is_dir()} == {0o3770}
+
+
+def test_a_database_of_our_own_is_the_applications_too(tmp_path: Path) -> None:
+    """It gets what its directory says of owner, group and mode."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    os.chown(folder, 10001, 10002)
+    folder.chmod(0o2775)
+    (tmp_path / "users").mkdir()
+    options = {"database_url": f"sqlite:///{folder}/pool.db", "data_root": str(tmp_path / "users"), "size": 1}
+    assert not run("visitor_pool", {**options, "schema": "builtin"}).get("failed")
+    about = (folder / "pool.db").stat()
+    assert (about.st_uid, about.st_gid, oct(about.st_mode & 0o7777)) == (10001, 10002, "0o660")
+
+
+def test_a_row_with_nothing_in_it_is_known_again(world: World) -> None:
+    """NULL is like no other NULL, and still the row is the one that was seen."""
+    world.sql("DROP TABLE project_app_visitorallocation")
+    text = TABLES["project_app_visitorallocation"].replace("expires_at {time} NOT NULL", "expires_at {time}")
+    world.sql(text.format(serial=SERIAL["sqlite"], time=TIME["sqlite"], bool=BOOL["sqlite"]))
+    world.well()
+    world.visit()
+    world.sql("UPDATE project_app_visitorallocation SET expires_at = NULL WHERE visitor_number = 1")
+    assert codes(world.call(), "visitor-001") == ["lease-endless"]
+    assert world.well(state="reset", slots=[1])["cleared"] == 1
 
 
 def test_a_name_that_is_no_text(pool: World) -> None:

@@ -13,21 +13,17 @@ from typing import Any
 import pytest
 
 from tests.support.engine import Engine, Project
-from tests.support.pools import TABLES, Database, Server, World, erase, make_template, postgresql, run, sqlite, told
+from tests.support.pools import TABLES, Database, Server, World, erase, make_template, run, sqlite, told
 from tests.support.stacks import Stack, contract, service
 
 ALLOCATION = "project_app_visitorallocation"
 
 
-@pytest.fixture(scope="module")
-def server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with postgresql(engine, tmp_path_factory.mktemp("server")) as found:
-        yield found
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    made = sqlite(tmp_path / "app.db") if request.param == "sqlite" else request.getfixturevalue("server").database()
+    made = (
+        sqlite(tmp_path / "app.db") if request.param == "sqlite" else request.getfixturevalue("pool_server").database()
+    )
     yield made
     made.close()
 
@@ -189,6 +185,7 @@ BAD = [
     ({"data_root": "/srv/users\0"}, "data_root"),
     ({"data_root": "users"}, "data_root"),
     ({"database_url": "sqlite:///app.db"}, "database_url"),
+    ({"database_url": "sqlite:////srv/../etc/app.db"}, "database_url"),
     ({"database_url": "mysql://u:p@h/d"}, "database_url"),
 ]
 
@@ -262,7 +259,7 @@ def test_a_tag_is_that_tag_and_a_branch_its_newest_state(plain: World, repositor
     assert (there / "later.txt").read_text() == "later"
     repository.rename(repository.with_name("gone"))
     # A tag stays what it was, so its server is not needed any more; a branch is what it was last.
-    plain.well(workspace={"template": url, "tag": "v1"}, state="reset")
+    assert plain.well(workspace={"template": url, "tag": "v1"}, state="reset")["findings"] == []
     assert not (there / "later.txt").exists()
     result = plain.call(workspace={"template": url, "branch": "main"}, state="reset")
     assert not result.get("failed")
@@ -310,17 +307,24 @@ def test_no_template_and_another_marker(plain: World) -> None:
 
 
 def test_database_volume_and_commands_of_a_service(
-    server: Server, engine: Engine, project: Project, tmp_path: Path
+    pool_server: Server, engine: Engine, project: Project, tmp_path: Path
 ) -> None:
     """The URL is the service's, data_root a path in its volume that no container has mounted yet, and commands run in
     containers of their own."""
-    made = server.database()
+    made = pool_server.database()
     name = made.url.rpartition("/")[2]
     stack = Stack(project)
-    url = f"postgresql://app:{server.password}@db:5432/{name}"
-    keys = {"environment": {"DATABASE_URL": url}, "extra_hosts": {"db": server.address}, "volumes": ["users:/data"]}
+    url = f"postgresql://app:{pool_server.password}@db:5432/{name}"
+    keys = {
+        "environment": {"DATABASE_URL": url},
+        "extra_hosts": {"db": pool_server.address},
+        "volumes": ["users:/data"],
+    }
     stack.write({"web": service(**keys)}, volumes={"users": None})
     _make_volume(engine, stack)
+    volume = Path(_place(engine, stack)).parent
+    os.chown(volume, 10001, 10002)
+    volume.chmod(0o2770)
     options = {
         "project_src": str(project.folder),
         "project_name": stack.name,
@@ -345,8 +349,10 @@ def test_database_volume_and_commands_of_a_service(
     assert told(result)[1] == ("seed", "web", "the pool is not whole")
     assert ("rebuild-directory", "visitor-002", "nobody can tell whose files are in it") in told(result)
     assert result["slots"]["allocatable"] == 3
-    assert server.password not in str(result)
+    assert pool_server.password not in str(result)
     place = Path(_place(engine, stack))
+    about = [path.stat() for path in (place, place / "visitor-001")]
+    assert [(at.st_uid, at.st_gid, oct(at.st_mode & 0o7777)) for at in about] == [(10001, 10002, "0o2770")] * 2
     assert sorted(os.listdir(place)) == ["visitor-001", "visitor-002", "visitor-003"]
     assert os.listdir(place / "visitor-002") == ["default-project"]
     project.compose("up", "-d")

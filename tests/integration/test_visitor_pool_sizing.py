@@ -5,7 +5,6 @@ each of them takes a slot in the database, and the real module frees it when the
 from __future__ import annotations
 
 import heapq
-import os
 import random
 import statistics
 import tempfile
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pools import World, make_template, run, sqlite
+from tests.support.pools import MEMORY, World, make_template, run, sqlite
 
 # What the option session_hours promises: at most one visitor in 100 finds no slot.
 PROMISED = 0.01
@@ -105,9 +104,8 @@ class Days:
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    """An empty application, in memory where that can be had: on a disk thousands of visits wait for it."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=memory) as name:
+    """An empty application."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         folder = Path(name)
         database = sqlite(folder / "app.db")
         database.make()

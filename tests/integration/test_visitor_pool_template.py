@@ -112,3 +112,18 @@ def test_nobody_takes_the_files_away_while_they_are_read(forge: Shelf) -> None:
         assert sorted(os.listdir(place)) == ["one", "three", "two"]
     other.join(20)
     assert found == [{"one": "2", "four": "2"}]
+
+
+def test_a_url_runs_no_command(forge: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """git has a transport that is a command; somebody's own configuration may allow it."""
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "protocol.allow")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "always")
+    ran = forge.cache.with_name("ran")
+    origin = Source(f"ext::touch {ran}", branch="main")
+    with pytest.raises(ShipshapeError):
+        with Repository(origin, forge.run, str(forge.cache), forge.report).checkout():
+            pass
+    with pytest.raises(ShipshapeError):
+        Repository(origin, forge.run, str(forge.cache), forge.report).check()
+    assert not ran.exists()

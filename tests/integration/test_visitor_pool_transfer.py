@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hmac
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,29 +15,26 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, postgresql, records, sqlite
-from tests.support.engine import Engine
-from tests.support.pools import Server, World, make_template, run, told
-from tests.support.pools import postgresql as postgresql_server
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, postgresql, records, sqlite, transfer
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.store import Change
+from tests.support.pools import MEMORY, World, make_template, run, told
 from tests.support.pools import sqlite as sqlite_database
 
 
-@pytest.fixture(scope="module")
-def server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with postgresql_server(engine, tmp_path_factory.mktemp("server")) as found:
-        yield found
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
-def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+def pool(request: pytest.FixtureRequest) -> Iterator[World]:
     kind = request.param
-    made = sqlite_database(tmp_path / "app.db") if kind == "sqlite" else request.getfixturevalue("server").database()
-    made.make()
-    (tmp_path / "users").mkdir(mode=0o750)
-    world = World(made, tmp_path / "users", make_template(tmp_path / "template"), size=3)
-    world.well()
-    yield world
-    made.close()
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
+        top = Path(name)
+        made = (
+            sqlite_database(top / "app.db") if kind == "sqlite" else request.getfixturevalue("pool_server").database()
+        )
+        made.make()
+        (top / "users").mkdir(mode=0o750)
+        world = World(made, top / "users", make_template(top / "template"), size=3)
+        world.well()
+        yield world
+        made.close()
 
 
 class Visitor:
@@ -97,7 +96,10 @@ def test_a_project_moves_whole_and_the_slot_is_made_anew(pool: World) -> None:
     assert visitor.token not in str(done)
     again = pool.well(**visitor.options)  # whoever did not get the answer asks once more
     assert not again["changed"]
-    pool.sql("DELETE FROM project_app_project WHERE owner_id = %s", [visitor.account])
+    bob = pool.sign_up("bob")
+    pool.sql("UPDATE project_app_project SET owner_id = %s WHERE owner_id = %s", [bob, visitor.account])
+    refused(pool, **{**visitor.options, "to_user": "bob"})  # who was never given it
+    pool.sql("DELETE FROM project_app_project WHERE owner_id = %s", [bob])
     assert pool.call(**visitor.options)["failed"], "what was once done is not so any more"
 
 
@@ -130,12 +132,89 @@ def test_nobody_else_gets_it(pool: World, wrong: Callable[[Visitor], dict[str, A
     assert pool.snapshot() == before
 
 
+def refused(pool: World, **options: Any) -> None:
+    before = pool.snapshot()
+    result = pool.call(**options)
+    assert (result["failed"], result["changed"]) == (True, False)
+    assert "transfer-refused" in {at["code"] for at in result["findings"]}
+    assert pool.snapshot() == before
+
+
 def test_a_lease_that_has_ended_moves_nothing(pool: World) -> None:
     visitor = Visitor(pool)
     pool.end(visitor.slot)
-    before = pool.snapshot()
-    assert pool.call(**visitor.options)["failed"]
-    assert pool.snapshot() == before
+    refused(pool, **visitor.options)
+
+
+@pytest.mark.parametrize("change", ["is_superuser = true", "is_staff = true", "password = 'pbkdf2$x'"])
+def test_what_an_operator_has_made_his_own_is_not_given_away(pool: World, change: str) -> None:
+    visitor = Visitor(pool)
+    pool.sql(f"UPDATE auth_user SET {change} WHERE username = 'visitor-001'")
+    refused(pool, **visitor.options)
+
+
+# Rows of which no visitor can be the owner, where tokens are kept as they are: what the row says can be shown to it.
+NOBODYS = [
+    ("is_active = false", {}),
+    ("allocation_token = ''", {"token": ""}),
+    ("session_key = ''", {"session_key": ""}),
+    ("session_key = 'shipshape:quarantined'", {"session_key": "shipshape:quarantined"}),
+]
+
+
+@pytest.mark.parametrize(("change", "shown"), NOBODYS, ids=[at[0] for at in NOBODYS])
+def test_a_row_that_is_nobodys_moves_nothing(pool: World, change: str, shown: dict[str, str]) -> None:
+    pool.options = {"schema": {"token": "plain"}}
+    visitor = Visitor(pool)
+    pool.sql("UPDATE project_app_visitorallocation SET allocation_token = %s WHERE visitor_number = 1", [visitor.token])
+    pool.sql(f"UPDATE project_app_visitorallocation SET {change} WHERE visitor_number = 1")
+    refused(pool, **{**visitor.options, **shown})
+    if not shown:
+        pool.sql("UPDATE project_app_visitorallocation SET is_active = true WHERE visitor_number = 1")
+        assert not pool.call(**visitor.options).get("failed")
+
+
+def test_a_lease_whose_end_cannot_be_read_moves_nothing(pool: World) -> None:
+    if pool.database.kind == "postgresql":
+        pytest.skip("PostgreSQL's own types keep other things out")
+    visitor = Visitor(pool)
+    pool.sql("UPDATE project_app_visitorallocation SET expires_at = 'next week' WHERE visitor_number = 1")
+    refused(pool, **visitor.options)
+
+
+def test_a_project_that_is_somebody_elses_by_now_is_not_given_away(
+    pool: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visitor = Visitor(pool)
+    bob = pool.sign_up("bob")
+    real = records.Records.give
+
+    def give(self: Any, *words: Any) -> bool:
+        self.store.update("project_app_project", "id", [Change({"id": words[0]}, {"owner_id": bob})])
+        return real(self, *words)
+
+    monkeypatch.setattr(records.Records, "give", give)
+    result = run("visitor_pool", pool.given(**visitor.options))
+    assert "transfer-refused" in {at["code"] for at in result["findings"]}
+    visitor.still_holds_it()
+
+
+def test_what_is_shown_is_compared_in_constant_time(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Token and session key each, also when there is nothing to compare with."""
+    visitor = Visitor(pool)
+    compared: list[Any] = []
+    real = hmac.compare_digest
+
+    def compare(one: Any, other: Any) -> bool:
+        compared.append((one, other))
+        return real(one, other)
+
+    monkeypatch.setattr(transfer.hmac, "compare_digest", compare)
+    for wrong in ({"token": "0" * 64}, {"session_key": "f" * 32}, {"slot": 2}, {"slot": 99}):
+        compared.clear()
+        refused(pool, **{**visitor.options, **wrong})
+        assert len(compared) == 2, wrong
+        assert visitor.token not in str(compared)
 
 
 @pytest.mark.parametrize("where", ["disk", "database", "link"])
@@ -156,6 +235,8 @@ def test_an_existing_project_is_never_overwritten(pool: World, where: str, tmp_p
     before = pool.snapshot()
     result = pool.call(**visitor.options)
     assert result["failed"]
+    code = "transfer-refused" if where == "link" else "transfer-target-exists"
+    assert code in {at["code"] for at in result["findings"]}
     assert pool.snapshot() == before
     assert not (pool.root / ".visitor-pool").exists() or os.listdir(pool.root / ".visitor-pool") == []
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 from tests.support.databases import provide_postgres, server
 from tests.support.engine import Engine, Project, unique
@@ -67,6 +68,10 @@ NAME = {
 }
 
 
+# A directory in memory, where that can be had: on a disk thousands of commits and journals wait for it.
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
 def now() -> datetime:
     return datetime.now(timezone.utc)
 
@@ -74,9 +79,10 @@ def now() -> datetime:
 class Database:
     """One database of an application."""
 
-    def __init__(self, kind: str, url: str, connect: Callable[[], Any]) -> None:
+    def __init__(self, kind: str, url: str, connect: Callable[[], Any], drop: Callable[[], None] | None = None) -> None:
         self.kind, self.url = kind, url
         self.connection = connect()
+        self._drop = drop
 
     def run(self, text: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """One statement, committed."""
@@ -99,6 +105,8 @@ class Database:
 
     def close(self) -> None:
         self.connection.close()
+        if self._drop is not None:
+            self._drop()
 
 
 def sqlite(path: Path) -> Database:
@@ -123,7 +131,12 @@ class Server:
         with self.connect("app") as connection:
             connection.execute(f"CREATE DATABASE {name}")
         url = f"postgresql://app:{self.password}@{self.address}/{name}"
-        return Database("postgresql", url, lambda: self.connect(name))
+        return Database("postgresql", url, lambda: self.connect(name), lambda: self._drop(name))
+
+    def _drop(self, name: str) -> None:
+        """Who was killed in a test may still be connected."""
+        with self.connect("app") as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def connect(self, database: str) -> psycopg.Connection[Any]:
         return psycopg.connect(
@@ -132,17 +145,24 @@ class Server:
 
 
 @contextmanager
-def postgresql(engine: Engine, folder: Path) -> Iterator[Server]:
+def postgresql(engine: Engine, folder: Path, **keys: Any) -> Iterator[Server]:
     provide_postgres()
     name, password = unique("pool"), f"Pool-{secrets.token_hex(6)}"
     try:
         stack = Stack(Project(name, folder, engine))
-        stack.write({"db": server(password)})
+        stack.write({"db": server(password, **keys)})
         stack.project.compose("up", "-d", "--wait", "--wait-timeout", "120")
         networks = stack.container("db")["NetworkSettings"]["Networks"]
         yield Server(str(next(iter(networks.values()))["IPAddress"]), password, name)
     finally:
         engine.sweep(name)
+
+
+@pytest.fixture(scope="session")
+def pool_server(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One in memory for all tests of a process: each has a database of its own, and a start takes seconds."""
+    with postgresql(engine, tmp_path_factory.mktemp("server"), tmpfs=["/var/lib/postgresql/data"]) as found:
+        yield found
 
 
 @dataclass

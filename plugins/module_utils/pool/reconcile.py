@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from ..report.finding import CRITICAL, INFO, WARNING, Finding, ShipshapeError, failure
 from ..report.result import Report
 from .disk import Root
-from .model import QUARANTINED, RESETTING, Lease, OnDisk, Project, Seen, Settings, Slot, User
+from .model import QUARANTINED, RESETTING, Lease, Project, Seen, Settings, Slot, User
 from .plan import DRAIN, MAKE, QUARANTINE, REMOVE, Plan, Work, stray
 from .records import Records
 from .store import chunks
@@ -79,9 +79,8 @@ class Pool:
         others: Mapping[int, int],
     ) -> Slot:
         name = self.settings.name(number)
-        user = users.get(number)
-        disk = OnDisk() if user is not None and user.protected else self.root.look(name)
-        return Slot(number, name, user, projects.get(number), leases.get(number), disk, others.get(number, 0))
+        disk, more = self.root.look(name), others.get(number, 0)
+        return Slot(number, name, users.get(number), projects.get(number), leases.get(number), disk, more)
 
     # -- doing ------------------------------------------------------------------------------------------------------
 
@@ -188,7 +187,7 @@ class Pool:
         elif kind == REMOVE:
             self._in_database(batch, self._remove)
             self._unbuild(batch, batch.good())
-            self._keep_back(batch, self.records.quarantine(batch.failed.keys() & batch.ours, seen.now))
+            self._tell_held(batch, self.records.quarantine(batch.failed.keys() & batch.ours, seen.now))
         elif kind == DRAIN:
             self.records.activate([work.slot.user.id for work in batch.works if work.slot.user is not None], False)
         else:
@@ -311,7 +310,7 @@ class Pool:
             if work.number in batch.failed and work.claim is None and work.slot.lease and not work.slot.lease.active
         ]
         turned = self.records.turn(free, QUARANTINED, seen.now)
-        self._keep_back(batch, held | turned)
+        self._tell_held(batch, held | turned)
         # What we have made for a slot that the database would not take; unless somebody else has entered it meanwhile.
         new = [at for at in batch.works if at.number in batch.failed and at.number in batch.made and not at.slot.there]
         theirs = self.records.entered([work.number for work in new]) if new else set()
@@ -320,10 +319,6 @@ class Pool:
             del batch.failed[number]
         self._unbuild(batch, [work for work in new if work.number not in theirs])
         batch.without(theirs)
-
-    def _keep_back(self, batch: _Batch, numbers: Collection[int]) -> None:
-        for number in sorted(numbers):
-            self.report.done("quarantine-slot", self.settings.name(number), batch.failed[number], 0.0)
 
     # -- telling ----------------------------------------------------------------------------------------------------
 
@@ -334,6 +329,10 @@ class Pool:
         yield
         for entry in told:
             self.report.done(*entry, (time.monotonic() - started) / len(told))
+
+    def _tell_held(self, batch: _Batch, numbers: Collection[int]) -> None:
+        for number in sorted(numbers):
+            self.report.done("quarantine-slot", self.settings.name(number), batch.failed[number], 0.0)
 
     def _told(self, batch: _Batch, seconds: float) -> list[Finding]:
         done = [told for work in batch.works if work.number not in batch.failed for told in work.told]

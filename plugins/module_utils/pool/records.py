@@ -266,13 +266,9 @@ class Records:
     def resetting(self, numbers: Collection[int]) -> set[int]:
         """Those of the slots whose rows are being cleaned, looked at again."""
         table = self.schema.allocations
-        columns = [table["visitor_number"], table["session_key"], table["is_active"]]
+        columns = [table["visitor_number"], table["session_key"]]
         rows = self.store.select(table.name, columns, table["visitor_number"], sorted(numbers))
-        return {
-            int(row[table["visitor_number"]])
-            for row in rows
-            if row[table["is_active"]] and row[table["session_key"]] == RESETTING
-        }
+        return {int(row[table["visitor_number"]]) for row in rows if row[table["session_key"]] == RESETTING}
 
     # -- removing ---------------------------------------------------------------------------------------------------
 

@@ -148,17 +148,16 @@ def holds_something(at: int, name: str) -> bool:
 def put(scratch: int, built: str, at: int, entry: str, is_directory: bool) -> None:
     """Gives what was built its name. Nothing that has come there meanwhile and holds something is overwritten."""
     _drop_empty(at, entry, is_directory)
-    if not is_directory and not _is_there(at, entry):
+    if not is_directory:  # a directory takes no other's place that holds something, a file takes any other's
         try:
             os.link(built, entry, src_dir_fd=scratch, dst_dir_fd=at, follow_symlinks=False)
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
-            os.rename(built, entry, src_dir_fd=scratch, dst_dir_fd=at)
+        except OSError:  # something is there; or a file system without hard links
+            if holds_something(at, entry):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), entry) from None
         else:
             os.unlink(built, dir_fd=scratch)
-    else:
-        os.rename(built, entry, src_dir_fd=scratch, dst_dir_fd=at)
+            return
+    os.rename(built, entry, src_dir_fd=scratch, dst_dir_fd=at)
 
 
 def is_text(name: str) -> bool:
@@ -173,14 +172,6 @@ def _drop_empty(at: int, entry: str, is_directory: bool) -> None:
             os.rmdir(entry, dir_fd=at)
         elif stat.S_ISREG(about.st_mode) and is_directory and not about.st_size:
             os.unlink(entry, dir_fd=at)
-
-
-def _is_there(at: int, entry: str) -> bool:
-    try:
-        os.stat(entry, dir_fd=at, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def is_old(at: int, name: str) -> bool:

@@ -7,6 +7,7 @@ import errno
 import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from unittest import mock
 
@@ -58,6 +59,11 @@ class SignUp(Written):
         (self.root / "alice").write_text("a file")
         assert self.sign_up() == 422
         assert self.client_class().post("/writer/signup", FORM).status_code == 422
+        (self.root / "alice").unlink()
+        elsewhere = self.enterContext(tempfile.TemporaryDirectory())
+        (self.root / "alice").symlink_to(elsewhere)  # an empty directory, and not ours
+        assert self.sign_up() == 422
+        assert os.listdir(elsewhere) == []
         (self.root / "alice").unlink()
         for function in ("listdir", "chmod"):
             (self.root / "alice").mkdir(exist_ok=True)

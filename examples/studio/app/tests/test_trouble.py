@@ -337,6 +337,8 @@ class Pages(PoolCase):
             (["leased", "leased", "leased", "quarantined"], "saturated"),
             (["resetting", "resetting", "resetting", "quarantined"], "saturated"),
             (["resetting", "resetting", "resetting", "resetting"], "saturated"),
+            (["leased", "leased", "leased"], "saturated"),
+            (["leased", "leased"], "unprovisioned"),  # two of four are not there
             (["leased"], "unprovisioned"),
             ([], "unprovisioned"),
         ):

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from unittest import mock
 
@@ -263,13 +264,13 @@ class Locks(PoolMixin, TransactionTestCase):
         assert self.held() == 0
         assert not User.objects.filter(username="alice").exists()
 
-    def test_one_process_at_a_time_removes_what_has_ended(self) -> None:
-        self.visit()
-        self.expire(1)
+    @contextmanager
+    def elsewhere(self, number: int) -> Iterator[None]:
+        """Another process has the lock."""
         locked, go_on = threading.Event(), threading.Event()
 
         def other() -> None:
-            with slots.lock(UPKEEP, wait=True):
+            with slots.lock(number, wait=True):
                 locked.set()
                 go_on.wait(20)
             connection.close()
@@ -277,10 +278,29 @@ class Locks(PoolMixin, TransactionTestCase):
         thread = threading.Thread(target=other)
         thread.start()
         locked.wait(20)
+        try:
+            yield
+        finally:
+            go_on.set()
+            thread.join()
+
+    def test_one_process_at_a_time_removes_what_has_ended(self) -> None:
+        self.visit()
+        self.expire(1)
+        with self.elsewhere(UPKEEP):
+            pool.keep_up(lambda: None)
+            assert self.row(1).state == "expired"
         pool.keep_up(lambda: None)
-        assert self.row(1).state == "expired"
-        go_on.set()
-        thread.join()
+        assert self.row(1).state == "free"
+        assert self.held() == 0
+
+    def test_what_a_module_at_work_on_the_pool_has_begun_is_left_to_it(self) -> None:
+        """It has the pool's lock, and between its two looks not that of every slot that it cleans."""
+        self.visit()
+        slots.take(1)
+        with self.elsewhere(0):
+            pool.keep_up(lambda: None)
+            assert self.row(1).state == "resetting"
         pool.keep_up(lambda: None)
         assert self.row(1).state == "free"
         assert self.held() == 0

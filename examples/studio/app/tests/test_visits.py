@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 import shutil
 from datetime import timedelta
@@ -13,7 +14,7 @@ from django.contrib.auth.models import User
 from django.test import Client, override_settings
 from django.utils import timezone
 
-from studio.apps.visitors import leases, sections
+from studio.apps.visitors import leases, sections, slots
 from studio.apps.visitors.models import Project, VisitorAllocation
 
 from .visitors import ABSTRACT, FORM, PoolCase
@@ -97,10 +98,16 @@ class Visit(PoolCase):
         session = client.session
         session.update(good)
         session.save()
-        assert self.save(client, "stolen") == 403
+        with mock.patch.object(leases.hmac, "compare_digest", side_effect=hmac.compare_digest) as compare:
+            assert self.save(client, "stolen") == 403
+        compare.assert_called_once()  # in constant time, also when there is no row to compare with
 
     def test_a_lease_holds_until_its_end_and_not_a_moment_longer(self) -> None:
         client, number = self.visit()
+        row = VisitorAllocation.objects.filter(visitor_number=number)
+        row.update(is_active=False)  # somebody has freed it, and has not cleared it yet
+        assert self.save(client, "no longer mine") == 403
+        row.update(is_active=True)
         self.expire(number, -1)
         assert self.save(client, "in time") == 302
         self.expire(number)
@@ -108,9 +115,11 @@ class Visit(PoolCase):
         self.assertContains(response, "too late", status_code=403)
         assert self.abstract("visitor-001") == "in time"
         end = timezone.now()
-        VisitorAllocation.objects.filter(visitor_number=number).update(expires_at=end)
+        row.update(expires_at=end)
         with mock.patch("studio.apps.visitors.models.timezone.now", return_value=end):
             assert self.row(number).state == "leased"
+            assert not row.filter(slots.expired()).exists()
+            assert self.save(client, "at the last moment") == 302
 
     def test_without_free_slots_the_page_says_so_and_nothing_changes(self) -> None:
         for _ in range(self.size):

@@ -23,6 +23,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.pool.model import
     Settings,
     Slot,
     User,
+    is_directory_name,
     settings,
 )
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
@@ -114,6 +115,8 @@ CAUSES = [
     ({"leased": 16, "quarantined": 16}, 0, "quarantined"),
     ({"leased": 4}, 28, "unprovisioned"),
     ({"leased": 31, "missing": 1}, 0, "saturated"),
+    ({"resetting": 2, "missing": 1}, 0, "saturated"),
+    ({"expired": 2, "missing": 1}, 0, "saturated"),
 ]
 
 
@@ -145,6 +148,48 @@ def test_health(slots: tuple[Slot, ...], size: int, expected: str) -> None:
 
 def test_each_cause_has_its_own_remedy() -> None:
     assert len(set(judge.REMEDIES.values())) == len(judge.REMEDIES)
+
+
+# What an operator has to be told of a slot, and how badly; `size` is 4.
+SAID = [
+    (slot(), []),
+    (slot(LEASED), []),
+    (slot(replace(LEASED, expires_at=NOW - SECOND)), [("lease-ended", "info")]),
+    (slot(replace(LEASED, active=False)), [("slot-not-cleared", "warning")]),
+    (slot(replace(LEASED, session_key="")), [("lease-phantom", "warning")]),
+    (slot(replace(LEASED, expires_at=None)), [("lease-endless", "warning")]),
+    (slot(replace(LEASED, expires_at=None, odd="soon")), [("lease-unreadable", "critical")]),
+    (slot(Lease(1, RESETTING, "t", FOREVER, True)), [("slot-resetting", "info")]),
+    (slot(Lease(1, QUARANTINED, "t", FOREVER, True)), [("slot-quarantined", "warning")]),
+    (slot(number=5), [("slot-surplus", "info")]),
+    (slot(LEASED, number=5), [("slot-draining", "info")]),
+    (slot(user=User(1, "visitor-001", active=False)), [("user-inactive", "warning")]),
+    (slot(user=User(1, "visitor-001", flag=False)), [("user-flag-wrong", "warning")]),
+    (slot(user=User(1, "visitor-001", flag=True), disk=OnDisk(True, True)),
+     [("workspace-missing", "warning"), ("project-flag-wrong", "warning")]),
+    (slot(user=User(1, "visitor-001", "is staff")), [("user-not-a-visitor", "warning")]),
+    # A visitor may do that to his workspace; in a slot that nobody has it keeps the pool from being whole.
+    (slot(LEASED, disk=replace(WHOLE, blocked="x")), [("directory-blocked", "warning")]),
+    (slot(disk=replace(WHOLE, blocked="x")), [("directory-blocked", "critical")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("at", "expected"), SAID)
+def test_what_is_said_of_a_slot(at: Slot, expected: list[tuple[str, str]]) -> None:
+    found = [finding for finding in judge.findings(seen(at)) if finding.subject == at.name]
+    assert [(finding.code, finding.severity) for finding in found] == expected
+
+
+def test_each_flag_goes_by_its_own_artefact() -> None:
+    without_workspace = slot(user=User(1, "visitor-001", flag=False), disk=OnDisk(True, True))
+    assert judge.wrong_flags(without_workspace) == {"user": True, "project": False}
+    assert judge.wrong_flags(slot(user=User(1, "visitor-001", flag=True))) == {}
+
+
+@pytest.mark.parametrize("absent", [0, 1, 3])
+def test_slots_of_which_nothing_is_there_are_said(absent: int) -> None:
+    codes = [finding.code for finding in judge.findings(seen(slot(), size=1 + absent))]
+    assert codes == (["slots-absent"] if absent else [])
 
 
 PLANS = [
@@ -179,6 +224,30 @@ PLANS = [
 def test_what_present_does(at: Slot, expected: list[str]) -> None:
     works = plan.present(seen(at, size=1)).works
     assert [told[0] for work in works for told in work.told] == expected
+
+
+# What an application's own seeding must not find: it would make it whole, and so somebody's next.
+NOBODYS = [
+    (slot(), []),
+    (slot(LEASED), []),
+    (slot(replace(LEASED, expires_at=NOW - SECOND)), []),
+    (slot(user=None), ["remove-slot"]),
+    (slot(None), ["create-allocation", "rebuild-directory"]),
+    (slot(None, user=None), ["remove-slot"]),
+    (slot(LEASED, user=None), ["remove-slot"]),
+    (slot(LEASED, user=None, disk=OnDisk()), ["remove-slot"]),
+    (slot(replace(LEASED, session_key="")), ["clear-slot"]),
+    (slot(user=None, disk=OnDisk()), []),
+    (slot(None, disk=OnDisk()), []),
+    (slot(None, user=User(1, "visitor-001", "is staff")), []),
+]
+
+
+@pytest.mark.parametrize(("at", "expected"), NOBODYS)
+def test_what_nobody_owns(at: Slot, expected: list[str]) -> None:
+    view = seen(at)
+    assert [told[0] for work in plan.nobodys(view).works for told in work.told] == expected
+    assert plan.nobodys(view, {at.number}).works == ()  # what is to be cleared is cleared after the seeding
 
 
 SURPLUS = [
@@ -225,6 +294,18 @@ NUMBERS = [
 def test_which_slot_a_name_is(name: str, number: int | None) -> None:
     assert WANTED.number(name) == number
     assert number is None or WANTED.name(number) == name
+
+
+@pytest.mark.parametrize("name", ["alice", "a.b", "A@b+c-d", "_x", "ä" * 127, "x" * 150])
+def test_accounts_that_have_a_directory(name: str) -> None:
+    assert is_directory_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".visitor-pool", ".x", "a/b", "../a", "a\0", "a\n", "ä" * 128, "x" * 151]
+)
+def test_accounts_whose_names_lead_elsewhere(name: str) -> None:
+    assert not is_directory_name(name)
 
 
 @pytest.mark.parametrize("prefix", ["", "..", "../x", "a/b", "x\0", ".x", "-x", "x1", "x" * 70, "ü-"])

@@ -115,6 +115,14 @@ def test_the_alert_is_strictly_above_eighty_percent(leased: int, total: int, exp
 
 
 @pytest.mark.parametrize(
+    ("other", "expected"),
+    [("allocatable", False), ("expired", False), ("resetting", False), ("quarantined", True), ("missing", True)],
+)
+def test_what_serves_soon_makes_it_less_full_and_what_is_held_back_does_not(other: str, expected: bool) -> None:
+    assert sizing.busy(part(**{"leased": 4, other: 1})) == expected
+
+
+@pytest.mark.parametrize(
     ("visitors", "size"), [(0, 32), (100, 32), (500, 32), (501, 64), (1000, 64), (1001, 128), (9999, 128)]
 )
 def test_the_setup_guides_rule(visitors: float, size: int) -> None:

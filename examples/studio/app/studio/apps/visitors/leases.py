@@ -16,7 +16,7 @@ from django.db import connection
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from .limits import HELD_BACK, PREFIX, PROJECT, number_of, username
+from .limits import PREFIX, PROJECT, number_of, username
 from .models import Project, VisitorAllocation
 
 PROJECT_KEY, USER_KEY, TOKEN_KEY = SESSION_KEYS = (
@@ -168,7 +168,7 @@ def _named(session: SessionBase) -> Lease | None:
         return None
     project = Project.objects.select_related("owner").filter(pk=project_id, owner_id=user_id, slug=PROJECT).first()
     number = number_of(project.owner.username) if project else None
-    if project is None or number is None or not session.session_key or session.session_key in HELD_BACK:
+    if project is None or number is None or not session.session_key:
         return None
     if is_somebodys(project.owner):
         return None

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module `visitor_pool` and an application that keep out of each other's way on PostgreSQL: by the advisory locks that
+the README of role visitor_pool tells of, and by changing no row that is not as it was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, journals, operate, postgresql, records
+from tests.integration.test_visitor_pool_meanwhile import codes, just_before, theses
+from tests.support.pools import Server, World, make_template, run, told
+
+SHIP = 1397246288
+
+
+@pytest.fixture
+def pool(pool_server: Server, tmp_path: Path) -> Iterator[World]:
+    database = pool_server.database()
+    database.make()
+    (tmp_path / "users").mkdir(mode=0o750)
+    world = World(database, tmp_path / "users", make_template(tmp_path / "template"), size=3)
+    world.well()
+    yield world
+    database.close()
+
+
+def is_free(pool: World, number: int, kind: str = "") -> bool:
+    """Whether another session could have the lock."""
+    [(mine,)] = pool.sql(f"SELECT pg_try_advisory_lock{kind}(%s, %s)", [SHIP, number])
+    if mine:
+        pool.sql(f"SELECT pg_advisory_unlock{kind}(%s, %s)", [SHIP, number])
+    return bool(mine)
+
+
+def test_an_application_sees_who_is_at_work_and_where(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool.visit()
+    pool.end(1)
+    seen = []
+
+    def look() -> None:
+        seen.append((is_free(pool, 0, "_shared"), is_free(pool, 1), is_free(pool, 2)))
+
+    just_before(monkeypatch, disk.Root, "replace", look)
+    just_before(monkeypatch, operate, "_tell", look)  # still at work, but no longer at that slot
+    assert not run("visitor_pool", pool.given(state="expired")).get("failed")
+    look()
+    assert seen == [(False, False, True), (False, True, True), (True, True, True)]
+
+
+def test_an_application_that_is_at_work_on_the_pool_is_waited_for(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgresql, "_PATIENCE", 0.3)
+    pool.sql("SELECT pg_advisory_lock(%s, 0)", [SHIP])
+    result = pool.call()
+    assert (result["failed"], codes(result)) == (True, ["pool-busy"])
+    assert not pool.call(check=True).get("failed"), "a look waits for nobody"
+    pool.sql("SELECT pg_advisory_unlock(%s, 0)", [SHIP])
+    assert not pool.well()["changed"]
+
+
+def test_a_slot_that_was_freed_and_lent_while_it_was_cleaned_is_its_new_visitors(
+    pool: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an application that knows nothing of the locks."""
+    pool.visit()
+    pool.end(1)
+
+    def lent() -> None:
+        pool.sql("UPDATE project_app_visitorallocation SET session_key = 'next' WHERE visitor_number = 1")
+
+    just_before(monkeypatch, records.Records, "free", lent)
+    run("visitor_pool", pool.given(state="expired"))
+    assert (pool.row(1)["session_key"], pool.row(1)["is_active"]) == ("next", True)
+
+
+def visitor(pool: World) -> dict[str, Any]:
+    visit = pool.visit()
+    assert visit is not None
+    pool.save(1, "thesis.tex", "precious")
+    pool.sign_up("alice")
+    return {"state": "transferred", "slot": 1, "session_key": visit[1], "token": visit[2], "to_user": "alice"}
+
+
+def test_nothing_is_moved_out_of_a_slot_that_somebody_is_at(pool: World) -> None:
+    options = visitor(pool)
+    pool.sql("SELECT pg_advisory_lock(%s, 1)", [SHIP])
+    before = pool.snapshot()
+    result = pool.call(**options)
+    assert (result["failed"], codes(result)[0]) == (True, "transfer-refused")
+    assert pool.snapshot() == before
+    pool.sql("SELECT pg_advisory_unlock(%s, 1)", [SHIP])
+    assert not pool.call(**options).get("failed")
+
+
+def test_nothing_is_healed_in_a_slot_that_somebody_is_at(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = visitor(pool)
+    with monkeypatch.context() as patch:
+        patch.setattr(disk.Root, "move", lambda *_words: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            run("visitor_pool", pool.given(**options))
+    journal = pool.root / ".visitor-pool/transfer-1.json"
+    assert journal.exists()
+    assert "transfer-unfinished" in codes(pool.info(), "visitor-001")
+    pool.sql("SELECT pg_advisory_lock(%s, 1)", [SHIP])
+    result = pool.call()
+    assert not result.get("failed"), result["msg"]
+    assert (told(result), "slot-busy" in codes(result, "visitor-001"), journal.exists()) == ([], True, True)
+    pool.sql("SELECT pg_advisory_unlock(%s, 1)", [SHIP])
+    assert told(pool.call())[0][0] == "heal-transfer"
+    assert not journal.exists()
+    assert theses(pool) == ["visitor-001/default-project/scitex/writer/thesis.tex"]
+    assert journals.SCRATCH not in {path.name for path in pool.root.iterdir()}
