@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http.cookies import SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -106,6 +109,10 @@ def winding(site: Site, path: str, session: str) -> tuple[int, dict[str, str], s
 
 def busy(site: Site, path: str, session: str) -> tuple[int, dict[str, str], str]:
     return 503, {}, "<h1>High Traffic</h1>"
+
+
+def headless(site: Site, path: str, session: str) -> tuple[int, dict[str, str], str]:
+    return 502, {}, "Bad Gateway"
 
 
 def absent(site: Site, path: str, session: str) -> tuple[int, dict[str, str], str]:
@@ -293,6 +300,26 @@ def test_visitors_are_no_flaw_unless_all_were_sent_away(site: Site, tmp_path: Pa
     assert "0 lent, 4 free" in boxes["database"][1]
 
 
+# -- box 2: what is deleted --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("chattr") is None, reason="no chattr here")
+def test_a_file_that_is_in_no_slot_but_still_there_is_not_deleted(site: Site, tmp_path: Path) -> None:
+    kept = site.world.root / "visitor-001/default-project/thesis.tex"
+    kept.write_text("of the one before")
+    if subprocess.run(["chattr", "+i", kept], check=False, capture_output=True).returncode:
+        pytest.skip("this file system knows no immutable files")
+    try:
+        code, boxes, _ = go(site, tmp_path, ["reset", "database", "workspaces"], checklist_environment="demo")
+        assert code != 0
+        assert results(boxes) == {"reset": "failed", "database": "passed", "workspaces": "passed"}
+        assert "files of former visitors could not be removed" in boxes["reset"][1]
+        assert "Next: See what holds them" in boxes["reset"][1]
+    finally:
+        for path in site.world.root.rglob("thesis.tex"):
+            subprocess.run(["chattr", "-i", path], check=True)
+
+
 # -- boxes 8 and 9: who gets in ----------------------------------------------------------------------------------------
 
 
@@ -372,6 +399,25 @@ def test_a_slot_that_the_page_no_longer_shows_is_left_alone(site: Site, tmp_path
     assert site.lent() == [1]
 
 
+@pytest.mark.parametrize(
+    ("session", "cause", "remedy"),
+    [
+        ("'x' || visitor_number", "saturated", "Wait until leases end"),
+        ("'shipshape:quarantined'", "quarantined", "See why its slots could not be cleaned"),
+    ],
+)
+def test_why_nobody_is_let_in(site: Site, tmp_path: Path, session: str, cause: str, remedy: str) -> None:
+    site.answer = busy
+    tomorrow = now() + timedelta(days=1)
+    site.world.sql(
+        f"UPDATE project_app_visitorallocation SET is_active = true, expires_at = %s, session_key = {session}",
+        [tomorrow],
+    )
+    code, boxes, _ = go(site, tmp_path, ["visit"])
+    assert code != 0
+    assert f"answered 503, and the page says High Traffic, and the pool is {cause}. Next: {remedy}" in boxes["visit"][1]
+
+
 def test_nobody_answers(site: Site, tmp_path: Path) -> None:
     code, boxes, _ = go(site, tmp_path, ["visit"], checklist_url="http://127.0.0.1:1/")
     assert code != 0
@@ -382,6 +428,7 @@ def test_nobody_answers(site: Site, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
+        (headless, ["answered 502", "see that what the proxy leads to runs"]),
         (absent, ["answered 404", "checklist_visit_url"]),
         (page, ["set no cookie", "no slot was lent", "checklist_url"]),
         (page_with_cookie, ["no slot was lent", "checklist_url"]),
