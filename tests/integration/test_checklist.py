@@ -300,7 +300,7 @@ def test_8_a_page_that_lends_nothing_is_no_visit(site: Site) -> None:
 
 
 def test_only_looking_leaves_all_as_it_was_though_visitors_are_there(site: Site) -> None:
-    site.sql("UPDATE project_app_visitorallocation SET is_active = false")  # whoever has visited before
+    site.inside("python", "manage.py", "reset_visitor_pool", "--force")  # whatever the boxes before have left
     site.inside("python", "manage.py", "shell", "-v", "0", "-c", LEASE)
     table = "SELECT visitor_number, session_key FROM project_app_visitorallocation WHERE is_active"
     chosen = {"checklist_boxes": ["logs", "database", "directories", "workspaces", "visit", "writer"]}

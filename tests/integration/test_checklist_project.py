@@ -5,6 +5,7 @@ database that nobody may replace."""
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ APP = {"image": BUSYBOX, "init": True, "command": ["sh", "-c", SAYS], "depends_o
 DOCKERFILE = f"FROM {BUSYBOX}\nRUN echo made >/made\n"
 
 
-def go(project: Project, boxes: list[str], **more: Any) -> tuple[int, dict[str, tuple[str, str]], str]:
+def go(
+    project: Project, boxes: list[str], *, options: list[str] | None = None, **more: Any
+) -> tuple[int, dict[str, tuple[str, str]], str]:
     variables = {
         "checklist_boxes": boxes,
         "checklist_project_src": str(project.folder),
@@ -29,7 +32,7 @@ def go(project: Project, boxes: list[str], **more: Any) -> tuple[int, dict[str, 
         **more,
     }
     task = {"ansible.builtin.import_role": {"name": "shipshape.deploy.checklist"}}
-    played = play(project.folder / "play", task, vars=variables)
+    played = play(project.folder / "play", task, options=options, vars=variables)
     return played.rc, read(played), played.output
 
 
@@ -85,6 +88,36 @@ def test_a_service_that_is_not_there_is_named_as_that(deployed: Project) -> None
     code, boxes, _ = go(deployed, ["logs"], checklist_log_services=["pool", "web"])
     assert code != 0
     assert "the project has no service pool, web (it has app, db)" in boxes["logs"][1]
+
+
+def test_a_service_that_was_not_started_is_named(deployed: Project) -> None:
+    deployed.compose("rm", "-fs", "db")
+    code, boxes, _ = go(
+        deployed, ["logs"], checklist_log_services=["db", "app"], checklist_log_lines=["nobody says it"]
+    )
+    assert code != 0
+    assert f"of {deployed.name}-app-1; db has no container that was started" in boxes["logs"][1]
+    assert "Next: deploy the project" in boxes["logs"][1]
+
+
+def test_a_log_that_cannot_be_read_is_named_with_the_reason(project: Project, busybox: str) -> None:
+    project.write({"services": {"app": {**APP, "depends_on": [], "logging": {"driver": "none"}}}})
+    project.compose("up", "-d")
+    code, boxes, _ = go(project, ["logs"])
+    assert code != 0
+    assert f"the log of {project.name}-app-1 cannot be read: " in boxes["logs"][1]
+    assert "does not support reading" in boxes["logs"][1]
+
+
+def test_lines_of_both_streams_are_read_in_their_order_and_shown_to_nobody(project: Project, busybox: str) -> None:
+    says = "echo key=hunter-2; echo Initializing visitor pool...; sleep 1; echo Visitor pool ready >&2; exec sleep 1000"
+    project.write({"services": {"app": {**APP, "depends_on": [], "command": ["sh", "-c", says]}}})
+    project.compose("up", "-d", "--wait")
+    time.sleep(2)
+    code, boxes, output = go(project, ["logs"], options=["-vvv"])
+    assert code == 0, output
+    assert f"said by {project.name}-app-1" in boxes["logs"][1]
+    assert "hunter-2" not in output
 
 
 def test_images_that_come_from_elsewhere_are_told_by_their_ids(deployed: Project) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http.cookies import SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -106,6 +109,14 @@ def winding(site: Site, path: str, session: str) -> tuple[int, dict[str, str], s
 
 def busy(site: Site, path: str, session: str) -> tuple[int, dict[str, str], str]:
     return 503, {}, "<h1>High Traffic</h1>"
+
+
+def headless(site: Site, path: str, session: str) -> tuple[int, dict[str, str], str]:
+    return 502, {}, "Bad Gateway"
+
+
+def absent(site: Site, path: str, session: str) -> tuple[int, dict[str, str], str]:
+    return 404, {}, "nothing here"
 
 
 @pytest.fixture
@@ -236,6 +247,47 @@ def test_what_is_missing_on_disk_is_another_box(site: Site, tmp_path: Path, arte
     assert [name for name, seen in boxes.items() if seen[0] == "failed"] == [box]
 
 
+@pytest.mark.parametrize(
+    ("path", "box", "said"),
+    [
+        ("default-project", "directories", "visitor-002 without default-project (visitor-002/default-project is no"),
+        ("default-project/scitex/writer/01_manuscript", "workspaces", "01_manuscript (01_manuscript is neither"),
+    ],
+)
+def test_what_is_in_the_way_is_named_and_is_not_for_the_module(
+    site: Site, tmp_path: Path, path: str, box: str, said: str
+) -> None:
+    place = site.world.root / "visitor-002" / path
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    code, boxes, _ = go(site, tmp_path, ["database", "directories", "workspaces"])
+    assert code != 0
+    assert [name for name, seen in boxes.items() if seen[0] == "failed"] == [box]
+    assert said in boxes[box][1]
+    assert "Next: Look at what it is and move it away" in boxes[box][1]
+
+
+@pytest.mark.parametrize("lost", ["file", "table"])
+def test_a_pool_that_cannot_be_looked_at_is_box_5s(site: Site, tmp_path: Path, lost: str) -> None:
+    site.answer = works
+    database = Path(site.world.database.url.removeprefix("sqlite:///"))
+    if lost == "file":
+        database.write_text("this is no database, and has been none for a while " * 40)
+        said = "app.db"
+    else:
+        site.world.sql("ALTER TABLE project_app_visitorallocation RENAME TO old")
+        said = "project_app_visitorallocation: there is no such table; Next: Run the application's migrations"
+    code, boxes, _ = go(site, tmp_path, LOOKS)
+    assert code != 0
+    assert results(boxes) == {"database": "failed", **dict.fromkeys(LOOKS[1:], "not judged")}
+    assert said in boxes["database"][1]
+    assert "box 5 has to be ticked first" in boxes["directories"][1]
+    code, boxes, _ = go(site, tmp_path, ["directories"])
+    assert code != 0
+    assert boxes["directories"][0] == "failed"
+    assert said in boxes["directories"][1]
+
+
 def test_visitors_are_no_flaw_unless_all_were_sent_away(site: Site, tmp_path: Path) -> None:
     site.lend()
     site.world.sql("UPDATE project_app_visitorallocation SET expires_at = %s WHERE visitor_number = 1", [now()])
@@ -246,6 +298,26 @@ def test_visitors_are_no_flaw_unless_all_were_sent_away(site: Site, tmp_path: Pa
     code, boxes, output = go(site, tmp_path, ["reset", "database"], checklist_environment="demo")
     assert code == 0, output
     assert "0 lent, 4 free" in boxes["database"][1]
+
+
+# -- box 2: what is deleted --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("chattr") is None, reason="no chattr here")
+def test_a_file_that_is_in_no_slot_but_still_there_is_not_deleted(site: Site, tmp_path: Path) -> None:
+    kept = site.world.root / "visitor-001/default-project/thesis.tex"
+    kept.write_text("of the one before")
+    if subprocess.run(["chattr", "+i", kept], check=False, capture_output=True).returncode:
+        pytest.skip("this file system knows no immutable files")
+    try:
+        code, boxes, _ = go(site, tmp_path, ["reset", "database", "workspaces"], checklist_environment="demo")
+        assert code != 0
+        assert results(boxes) == {"reset": "failed", "database": "passed", "workspaces": "passed"}
+        assert "files of former visitors could not be removed" in boxes["reset"][1]
+        assert "Next: See what holds them" in boxes["reset"][1]
+    finally:
+        for path in site.world.root.rglob("thesis.tex"):
+            subprocess.run(["chattr", "-i", path], check=True)
 
 
 # -- boxes 8 and 9: who gets in ----------------------------------------------------------------------------------------
@@ -304,9 +376,60 @@ def test_a_slot_that_cannot_be_made_anew_is_not_given_back(site: Site, tmp_path:
     assert site.lent() == [1]
 
 
+def test_what_is_broken_elsewhere_is_told_and_not_mended_by_the_look(site: Site, tmp_path: Path) -> None:
+    site.answer = works
+    site.world.lose("workspace", 3)
+    for lent in ([1], [1, 2]):
+        code, boxes, _ = go(site, tmp_path, LOOKS)
+        assert code != 0
+        assert [name for name, seen in boxes.items() if seen[0] != "passed"] == ["workspaces"]
+        assert "visitor-003 without" in boxes["workspaces"][1]
+        assert "stays lent until the lease ends: clearing it would mend visitor-003, too." in boxes["visit"][1]
+        assert site.lent() == lent
+
+
+def test_a_slot_that_the_page_no_longer_shows_is_left_alone(site: Site, tmp_path: Path) -> None:
+    def forgets(site: Site, path: str, session: str) -> tuple[int, dict[str, str], str]:
+        return works(site, path, session) if len(site.asked) < 3 else page(site, path, session)
+
+    site.answer = forgets
+    code, boxes, output = go(site, tmp_path, ["visit"])
+    assert code == 0, output
+    assert boxes["visit"][1].endswith("; visitor-001 is held by the visit no more, and was left alone")
+    assert site.lent() == [1]
+
+
+@pytest.mark.parametrize(
+    ("session", "cause", "remedy"),
+    [
+        ("'x' || visitor_number", "saturated", "Wait until leases end"),
+        ("'shipshape:quarantined'", "quarantined", "See why its slots could not be cleaned"),
+    ],
+)
+def test_why_nobody_is_let_in(site: Site, tmp_path: Path, session: str, cause: str, remedy: str) -> None:
+    site.answer = busy
+    tomorrow = now() + timedelta(days=1)
+    site.world.sql(
+        f"UPDATE project_app_visitorallocation SET is_active = true, expires_at = %s, session_key = {session}",
+        [tomorrow],
+    )
+    code, boxes, _ = go(site, tmp_path, ["visit"])
+    assert code != 0
+    assert f"answered 503, and the page says High Traffic, and the pool is {cause}. Next: {remedy}" in boxes["visit"][1]
+
+
+def test_nobody_answers(site: Site, tmp_path: Path) -> None:
+    code, boxes, _ = go(site, tmp_path, ["visit"], checklist_url="http://127.0.0.1:1/")
+    assert code != 0
+    assert "did not answer (Request failed: <urlopen error [Errno 111] Connection refused>)" in boxes["visit"][1]
+    assert "Next: see that checklist_url is" in boxes["visit"][1]
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
+        (headless, ["answered 502", "see that what the proxy leads to runs"]),
+        (absent, ["answered 404", "checklist_visit_url"]),
         (page, ["set no cookie", "no slot was lent", "checklist_url"]),
         (page_with_cookie, ["no slot was lent", "checklist_url"]),
         (form, ["a form that asks for a password", "make the pool"]),

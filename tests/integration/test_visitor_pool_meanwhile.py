@@ -408,6 +408,24 @@ def test_a_full_disk_is_said_and_moves_nothing(small_disk: World) -> None:
 
 
 @pytest.mark.skipif(shutil.which("chattr") is None, reason="no chattr here")
+def test_a_file_that_cannot_be_removed_keeps_no_others_files(pool: World) -> None:
+    for number in (1, 2):
+        pool.visit()
+        pool.save(number, "thesis.tex", "of the one before")
+        pool.end(number)
+    kept = pool.root / "visitor-001/default-project/scitex/writer/thesis.tex"
+    if subprocess.run(["chattr", "+i", kept], check=False, capture_output=True).returncode:
+        pytest.skip("this file system knows no immutable files")
+    try:
+        result = pool.call(state="expired")
+        assert "leftovers-kept" in codes(result)
+        assert len(list(pool.root.rglob("thesis.tex"))) == 1
+    finally:
+        for path in pool.root.rglob("thesis.tex"):
+            subprocess.run(["chattr", "-i", path], check=True)
+
+
+@pytest.mark.skipif(shutil.which("chattr") is None, reason="no chattr here")
 def test_a_file_that_cannot_be_removed_is_said_every_time(pool: World) -> None:
     pool.visit()
     kept = pool.save(1, "thesis.tex", "of the one before")

@@ -364,11 +364,14 @@ class Root:
         with suppress(OSError):
             os.rmdir(SCRATCH, dir_fd=self.fd)
 
-    def empty(self, retired: Sequence[str]) -> None:
-        """Removes what was retired; raises for what cannot be removed, which stays in the scratch directory."""
+    def empty(self, retired: Sequence[str]) -> list[str]:
+        """Removes what was retired. Gives what could not be removed, and why: it stays in the scratch directory."""
+        kept: list[str] = []
         with self.scratch() as scratch:
             for name in retired:
-                remove(scratch, name)
+                with _noting(kept, name):
+                    remove(scratch, name)
+        return kept
 
 
 @contextmanager

@@ -236,11 +236,14 @@ class Pool:
                 batch.retired += [retired] if retired else []
 
     def _throw_away(self, batch: _Batch) -> None:
+        kept: list[str] = []
         try:
             if batch.retired:
-                self.root.empty(batch.retired)
+                kept = self.root.empty(batch.retired)
         except OSError as error:
-            what = f"files of former visitors could not be removed ({error.strerror or error}); they are in no slot"
+            kept = [error.strerror or str(error)]
+        if kept:
+            what = f"files of former visitors could not be removed ({'; '.join(kept[:3])}); they are in no slot"
             remedy = "See what holds them in data_root/.visitor-pool; the next run tries again"
             self.report.add(Finding(WARNING, self.root.path, "leftovers-kept", what, remedy))
         self.root.drop_scratch()
