@@ -62,8 +62,13 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 DATABASES = {"default": dj_database_url.parse(required("DATABASE_URL"), conn_max_age=60, conn_health_checks=True)}
 if DATABASES["default"]["ENGINE"].endswith("postgresql"):
-    # A database that is gone must show within a healthcheck's time, not after the kernel's two minutes.
-    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 3)
+    # A database that is gone must show within a healthcheck's time, not after the kernel's two minutes. The statement
+    # that lends a slot is prepared (see visitors/leases.py): of a pooler, that asks for sessions, as our locks do.
+    DATABASES["default"]["OPTIONS"] = {
+        "connect_timeout": 3,
+        "prepare_threshold": 5,
+        **DATABASES["default"].get("OPTIONS", {}),
+    }
 else:
     # A transaction that reads and then writes takes its lock at the beginning, or SQLite ends it when another wrote.
     DATABASES["default"].setdefault("OPTIONS", {}).update(transaction_mode="IMMEDIATE", timeout=20)

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from django.conf import settings
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
@@ -41,35 +42,27 @@ class Lease:
         return username(self.number)
 
 
-# The account and the project of a slot, which a row of a free one is worth nothing without.
-_OWN_POSTGRESQL = """
-    SELECT account.id AS user_id, project.id AS project_id
-    FROM auth_user AS account
-    JOIN project_app_project AS project ON project.owner_id = account.id AND project.slug = %s
-    WHERE account.is_active AND NOT account.is_staff AND NOT account.is_superuser
-        AND account.password LIKE '!%%' AND account.username =
-        %s || lpad(slot.visitor_number::text, greatest(3, length(slot.visitor_number::text)), '0')
-    LIMIT 1
-"""
-# A row that still bears a session was freed by somebody who has not cleared the slot.
-_CANDIDATES_POSTGRESQL = f"""
-    FROM project_app_visitorallocation AS slot CROSS JOIN LATERAL ({_OWN_POSTGRESQL}) AS own
+# Free slots that have a visitor's account and a project, each look at the two limited to the rows that are met. A row
+# that still bears a session was freed by somebody who has not cleared the slot.
+_CANDIDATES_POSTGRESQL = """
+    FROM project_app_visitorallocation AS slot
+    CROSS JOIN LATERAL (
+        SELECT account.id AS user_id, project.id AS project_id
+        FROM auth_user AS account
+        JOIN project_app_project AS project ON project.owner_id = account.id AND project.slug = %s
+        WHERE account.is_active AND NOT account.is_staff AND NOT account.is_superuser
+            AND account.password LIKE '!%%' AND account.username =
+            %s || lpad(slot.visitor_number::text, greatest(3, length(slot.visitor_number::text)), '0')
+        LIMIT 1
+    ) AS own
     WHERE NOT slot.is_active AND slot.session_key = ''
 """
 # The lowest of them. A row that another visit is just taking is passed by, not waited for: no two visits get the same,
-# and none waits for another. The rows are locked one after the other, and only then is the account looked for: in a
-# crowd most of the lowest are being taken. Beside LATERAL with a LIMIT stands a nested loop, so that their order stays;
-# were it asked for once more, all of them would be locked and sorted. The CTE is run once, where a subquery in the
-# UPDATE could be run again for each row.
+# and none waits for another. The CTE is run once, where a subquery in the UPDATE could be run again for each row.
 _TAKE_POSTGRESQL = f"""
     WITH free AS (
-        SELECT slot.id, own.user_id, own.project_id
-        FROM (
-            SELECT id, visitor_number FROM project_app_visitorallocation WHERE NOT is_active AND session_key = ''
-            ORDER BY visitor_number FOR UPDATE SKIP LOCKED
-        ) AS slot
-        CROSS JOIN LATERAL ({_OWN_POSTGRESQL}) AS own
-        LIMIT 1
+        SELECT slot.id, own.user_id, own.project_id {_CANDIDATES_POSTGRESQL}
+        ORDER BY slot.visitor_number LIMIT 1 FOR UPDATE OF slot SKIP LOCKED
     )
     UPDATE project_app_visitorallocation AS slot
     SET is_active = true, session_key = %s, allocation_token = %s, allocated_at = %s, expires_at = %s
@@ -111,16 +104,26 @@ def no_token() -> str:
 def allocate(session_key: str) -> Lease | None:
     """Lend the lowest free slot to a session; None when every one is taken at this moment."""
     token, now = secrets.token_hex(32), timezone.now()
-    times = [connection.ops.adapt_datetimefield_value(at) for at in (now, now + settings.VISITOR_LIFETIME)]
-    values = [PROJECT, PREFIX, session_key, digest(token), *times]
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute(_TAKE_POSTGRESQL, values)
-            row = cursor.fetchone()
-        else:
-            cursor.execute(_TAKE_SQLITE, values)
-            row = _whole(cursor.fetchone())
+    values = (session_key, digest(token), now, now + settings.VISITOR_LIFETIME)
+    row = _take_postgresql(*values) if connection.vendor == "postgresql" else _take_sqlite(*values)
     return Lease(*row, session_key, token) if row else None
+
+
+def _take_postgresql(*values: object) -> tuple[int, int, int] | None:
+    """By a cursor of the driver's own: the server plans the statement once for each connection, and that takes as long
+    as running it. Django's put the values into the text, which is a new statement each time."""
+    import psycopg
+
+    connection.ensure_connection()
+    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+        return cursor.execute(_TAKE_POSTGRESQL, [PROJECT, PREFIX, *values], prepare=True).fetchone()
+
+
+def _take_sqlite(session_key: str, stored: str, *times: datetime) -> tuple[int, int, int] | None:
+    adapted = [connection.ops.adapt_datetimefield_value(at) for at in times]
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE_SQLITE, [PROJECT, PREFIX, session_key, stored, *adapted])
+        return _whole(cursor.fetchone())
 
 
 def any_free() -> bool:
