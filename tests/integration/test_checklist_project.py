@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_checklist_site import read
 from tests.support.engine import BUSYBOX, Project
 from tests.support.playbook import play
+from tests.support.sites import read
 
 SAYS = "echo Initializing visitor pool...; echo Visitor pool ready; exec sleep 1000"
 DB = {"image": BUSYBOX, "init": True, "command": ["sleep", "1000"]}
