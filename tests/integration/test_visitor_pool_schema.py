@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -216,91 +215,6 @@ def test_a_workspace_stays_in_its_project(tmp_path: Path, place: str, key: str) 
     assert result["failed"]
     assert f"workspace.{key}" in result["msg"]
     made.close()
-
-
-# -- templates --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """A tag with three files, and a branch with one more."""
-    folder = make_template(tmp_path / "repository")
-
-    def git(*words: str) -> None:
-        who = ["-c", "user.name=x", "-c", "user.email=x@example.invalid", "-c", "init.defaultBranch=main"]
-        subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
-
-    git("init")
-    git("add", ".")
-    git("commit", "-m", "one")
-    git("tag", "v1")
-    (folder / "later.txt").write_text("later")
-    git("add", ".")
-    git("commit", "-m", "two")
-    return folder
-
-
-@pytest.fixture
-def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    made = sqlite(tmp_path / "app.db")
-    made.make()
-    (tmp_path / "users").mkdir()
-    yield World(made, tmp_path / "users", tmp_path, size=1)
-    made.close()
-
-
-def test_a_tag_is_that_tag_and_a_branch_its_newest_state(plain: World, repository: Path) -> None:
-    url = f"file://{repository}"
-    run("visitor_pool", plain.given(workspace={"template": url, "tag": "v1"}))
-    there = plain.path(1) / "scitex/writer"
-    assert sorted(os.listdir(there)) == ["01_manuscript", "README.md", "compile.sh"]
-    plain.well(workspace={"template": url, "branch": "main"}, state="reset")
-    assert (there / "later.txt").read_text() == "later"
-    repository.rename(repository.with_name("gone"))
-    # A tag stays what it was, so its server is not needed any more; a branch is what it was last.
-    assert plain.well(workspace={"template": url, "tag": "v1"}, state="reset")["findings"] == []
-    assert not (there / "later.txt").exists()
-    result = plain.call(workspace={"template": url, "branch": "main"}, state="reset")
-    assert not result.get("failed")
-    assert "template-not-fetched" in {at["code"] for at in result["findings"]}
-    assert (there / "later.txt").exists()
-    failed = plain.call(workspace={"template": url, "tag": "v2"}, state="reset")
-    assert failed["failed"]
-    assert not failed["changed"]
-
-
-@pytest.mark.parametrize(
-    "workspace",
-    [
-        {"template": "https://example.invalid/x.git"},
-        {"template": "https://example.invalid/x.git", "branch": "a", "tag": "b"},
-        {"branch": "a"},
-        {"template": "/nowhere/at/all"},
-        {"template": "--upload-pack=touch /tmp/x", "branch": "a"},
-    ],
-)
-def test_templates_that_make_no_sense(plain: World, workspace: dict[str, str]) -> None:
-    result = plain.call(workspace=workspace)
-    assert result["failed"]
-    assert not result["changed"]
-    assert {at["code"] for at in result["findings"]} <= {"template-invalid", "template-missing"}
-
-
-def test_a_template_without_its_marker(plain: World, tmp_path: Path) -> None:
-    (tmp_path / "template").mkdir()
-    (tmp_path / "template/README").write_text("x")
-    result = plain.call(workspace={"template": str(tmp_path / "template")})
-    assert {at["code"] for at in result["findings"]} == {"template-without-marker"}
-    (tmp_path / "template/link").symlink_to("/etc/passwd")
-    assert "template-invalid" in {
-        at["code"] for at in plain.call(workspace={"template": str(tmp_path / "template")})["findings"]
-    }
-
-
-def test_no_template_and_another_marker(plain: World) -> None:
-    plain.well(workspace={"path": ".scitex/writer", "marker": "a/b"})
-    assert os.listdir(plain.path(1) / ".scitex/writer/a/b") == [".keep"]
 
 
 # -- the application's own containers ---------------------------------------------------------------------------------
