@@ -15,4 +15,5 @@ pytest_plugins = [
     "tests.support.pools",
     "tests.support.registries",
     "tests.support.sites",
+    "tests.support.worlds",
 ]

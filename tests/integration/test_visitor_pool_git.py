@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -196,3 +197,29 @@ def test_no_url_is_told_before_anything_is_done(world: World) -> None:
     assert result["failed"]
     assert not result["changed"]
     assert "git_url" in result["msg"]
+
+
+def test_a_git_server_that_does_not_speak_http(light: World) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        while True:
+            try:
+                connection, _peer = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(4000)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+    threading.Thread(target=answer, daemon=True).start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        result = light.call(git_url=url)
+        assert not result.get("failed")
+        [found] = [at for at in result["findings"] if at["code"] == "git-unreachable"]
+        assert found["severity"] == "warning"
+        assert light.call(git_url=url, git_required=True)["failed"]
+    finally:
+        listener.close()
+    light.is_whole()
