@@ -1,64 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Modules `visitor_pool` and `visitor_pool_info` on SQLite and a real PostgreSQL: seeding, repair, size, expiry, reset.
-Every call is checked for what must be true of any: see tests/support/pools.py."""
+"""Modules `visitor_pool` and `visitor_pool_info` on SQLite and a real PostgreSQL: seeding, repair, size, how full it
+is. Every call is checked for what must be true of any: see tests/support/pools.py."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import stat
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool import records
-from tests.support.pools import Server, World, erase, make_template, run, sqlite, told
+from tests.support.pools import World, erase, run, told
+from tests.support.worlds import codes, counts
 
 ARTEFACTS = ["user", "project", "directory", "workspace", "allocation", "flag"]
 PAIRS = [*itertools.combinations(ARTEFACTS, 2)]
-KINDS = ["sqlite", "postgresql"]
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def world(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
-    """An empty application."""
-    if kind == "sqlite":
-        database, secret = sqlite(tmp_path / "app.db"), []
-    else:
-        found: Server = request.getfixturevalue("pool_server")
-        database, secret = found.database(), [found.password]
-    database.make()
-    root = tmp_path / "users"
-    root.mkdir(mode=0o750)
-    os.chown(root, 10001, 10002)
-    yield World(database, root, make_template(tmp_path / "template"), secrets=secret)
-    database.close()
-
-
-@pytest.fixture
-def pool(world: World) -> World:
-    """One with four slots."""
-    world.well()
-    return world
-
-
-def codes(result: dict[str, Any], subject: str | None = None) -> list[str]:
-    return [at["code"] for at in result["findings"] if subject in (None, at["subject"])]
-
-
-def counts(result: dict[str, Any]) -> dict[str, int]:
-    found = dict(result["slots"])
-    states = {key: found[key] for key in found if key not in ("total", "wanted", "absent")}
-    assert found["total"] == sum(states.values())
-    return {key: value for key, value in states.items() if value}
 
 
 # -- seeding ----------------------------------------------------------------------------------------------------------
@@ -324,197 +282,6 @@ def test_shrinking_drains(pool: World) -> None:
     assert told(pool.well(size=2)) == [("remove-slot", "visitor-004", "the pool has 2 slots")]
     assert sorted(os.listdir(pool.root)) == ["visitor-001", "visitor-002"]
     assert len(pool.sql("SELECT 1 FROM auth_user")) == len(pool.sql("SELECT 1 FROM project_app_visitorallocation")) == 2
-
-
-# -- expiry -----------------------------------------------------------------------------------------------------------
-
-
-def test_expiry_frees_what_has_ended_and_nothing_else(pool: World) -> None:
-    for _ in range(3):
-        pool.visit()
-    for number in (1, 2, 3):
-        pool.save(number, "draft.txt", f"of {number}")
-    pool.end(1)
-    pool.end(2, -3600)
-    before = {number: pool.row(number) for number in (2, 3, 4)}
-    came = pool.row(1)["allocated_at"]
-    files = {path: at for path, at in pool.files().items() if path.startswith(("visitor-002", "visitor-003"))}
-    assert counts(pool.info()) == {"allocatable": 1, "leased": 2, "expired": 1}
-    result = pool.well(state="expired")
-    assert told(result) == [("clear-slot", "visitor-001", "its lease has ended")]
-    assert result["cleared"] == 1
-    assert not (pool.path(1) / "scitex/writer/draft.txt").exists()
-    assert {number: pool.row(number) for number in (2, 3, 4)} == before
-    assert files.items() <= pool.files().items()
-    assert pool.row(1)["allocated_at"] != came  # nor does the row say when the former visitor was here
-    pool.is_whole()
-    again = pool.well(state="expired")
-    assert (again["changed"], again["cleared"]) == (False, 0)
-
-
-def test_what_was_being_cleaned_is_finished(pool: World) -> None:
-    pool.visit()
-    pool.save(1, "draft.txt", "of the one before")
-    pool.sql(
-        "UPDATE project_app_visitorallocation SET session_key = 'shipshape:resetting', expires_at = %s"
-        " WHERE visitor_number = 1",
-        [datetime(9999, 12, 31, tzinfo=timezone.utc)],
-    )
-    assert counts(pool.info()) == {"allocatable": 3, "resetting": 1}
-    assert counts(pool.well(state="expired")) == {"allocatable": 4}
-    assert not list(pool.root.rglob("draft.txt"))
-
-
-def test_a_living_cleaner_is_left_alone(pool: World) -> None:
-    if pool.database.kind == "sqlite":
-        pytest.skip("SQLite's own lock keeps writers apart")
-    pool.visit()
-    pool.sql("UPDATE project_app_visitorallocation SET session_key = 'shipshape:resetting' WHERE visitor_number = 1")
-    pool.sql("SELECT pg_advisory_lock(1397246288, 1)")
-    result = pool.call(state="expired")
-    assert not result.get("failed")
-    assert counts(result) == {"allocatable": 3, "resetting": 1}
-    pool.sql("SELECT pg_advisory_unlock(1397246288, 1)")
-    assert counts(pool.well(state="expired")) == {"allocatable": 4}
-
-
-def test_a_slot_that_cannot_be_cleaned_is_quarantined(pool: World) -> None:
-    for _ in range(4):
-        pool.visit()
-    pool.save(1, "draft.txt", "of the one before")
-    pool.end(1)
-    held = pool.root / "visitor-001"
-    assert os.system(f"chattr +i {held}") == 0
-    try:
-        result = pool.call(state="expired")
-        assert result["failed"]
-        assert (counts(result), result["cleared"]) == ({"leased": 3, "quarantined": 1}, 0)
-        assert "visitor-001" in result["msg"]
-        assert pool.visit() is None, "an unclean slot was handed out"
-    finally:
-        os.system(f"chattr -i {held}")
-    assert counts(pool.well()) == {"allocatable": 1, "leased": 3}
-    assert not list(pool.root.rglob("draft.txt"))
-
-
-def test_symbolic_links_in_a_workspace_are_not_followed(pool: World, tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "precious.txt").write_text("precious")
-    pool.visit()
-    writer = pool.path(1) / "scitex/writer"
-    (writer / "link").symlink_to(outside)
-    (writer / "file").symlink_to(outside / "precious.txt")
-    erase(writer / "01_manuscript")
-    (writer / "01_manuscript").symlink_to(outside)
-    assert "directory-blocked" in codes(pool.info(), "visitor-001")
-    pool.end(1)
-    deep = writer
-    for _ in range(300):
-        deep = deep / "deeper"
-    deep.mkdir(parents=True)
-    pool.well(state="expired")
-    pool.is_whole()
-    assert (outside / "precious.txt").read_text() == "precious"
-    assert os.listdir(outside) == ["precious.txt"]
-
-
-def test_a_link_in_the_place_of_a_directory_leads_nowhere(pool: World, tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    (outside / "writer").mkdir(parents=True)
-    pool.visit()
-    erase(pool.path(1) / "scitex")
-    (pool.path(1) / "scitex").symlink_to(outside)
-    [blocked] = [at for at in pool.info()["findings"] if at["code"] == "directory-blocked"]
-    assert (blocked["subject"], blocked["severity"]) == ("visitor-001", "warning")
-    assert "scitex is no directory" in blocked["message"]
-    assert not pool.call().get("failed"), "what a visitor does to his workspace fails the deploy"
-    assert os.listdir(outside / "writer") == []
-    (outside / "writer/01_manuscript").mkdir()
-    (outside / "writer/01_manuscript/x").write_text("x")
-    assert "workspace-missing" in codes(pool.info(), "visitor-001"), "what is elsewhere is no workspace"
-
-
-def test_who_is_quicker_keeps_his_slot(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between look and claim a lease that had ended is somebody else's."""
-    pool.sql("UPDATE project_app_visitorallocation SET is_active = true WHERE visitor_number = 2")
-    pool.sql("UPDATE project_app_visitorallocation SET session_key = 'old' WHERE visitor_number = 2")
-    pool.end(2)
-    real = records.Records.turn
-
-    def turn(self: Any, leases: Any, *words: Any) -> set[int]:
-        pool.sql("UPDATE project_app_visitorallocation SET session_key = 'new' WHERE visitor_number = 2")
-        pool.save(2, "new.txt", "of the new one")
-        return real(self, leases, *words)
-
-    monkeypatch.setattr(records.Records, "turn", turn)
-    result = run("visitor_pool", pool.given(state="expired"))
-    assert not result.get("failed")
-    assert not result["changed"]
-    assert codes(result, "visitor-002") == ["slot-busy", "lease-ended"]
-    assert (pool.path(2) / "scitex/writer/new.txt").read_text() == "of the new one"
-    assert pool.row(2)["session_key"] == "new"
-
-
-# -- reset ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_reset_really_clears(pool: World) -> None:
-    for _ in range(2):
-        pool.visit()
-    pool.save(1, "leftover.txt", "x")
-    (pool.root / "visitor-002/another").mkdir()
-    pool.lose("directory", 4)
-    [(user,)] = pool.sql("SELECT id FROM auth_user WHERE username = 'visitor-002'")
-    pool.sql(
-        "INSERT INTO project_app_project"
-        " (owner_id, name, slug, description, created_at, updated_at, writer_initialized)"
-        " VALUES (%s, 'x', 'another', '', %s, %s, false)",
-        [user, datetime.now(timezone.utc), datetime.now(timezone.utc)],
-    )
-    result = pool.well(state="reset")
-    assert result["cleared"] == 4
-    assert counts(result) == {"allocatable": 4}
-    pool.is_whole()
-    assert not list(pool.root.rglob("leftover.txt"))
-    assert not (pool.root / "visitor-002/another").exists()
-    assert len(pool.sql("SELECT 1 FROM project_app_project")) == 4
-
-
-def test_a_reset_of_some(pool: World) -> None:
-    for _ in range(3):
-        pool.visit()
-        pool.save(1, "draft.txt", "x")
-    rows = [pool.row(at) for at in (1, 3)]
-    assert told(pool.well(state="reset", slots=[2])) == [("clear-slot", "visitor-002", "reset was asked for")]
-    assert [pool.row(at) for at in (1, 3)] == rows
-    pool.end(3)
-    assert told(pool.well(state="reset", expired_only=True)) == [("clear-slot", "visitor-003", "reset was asked for")]
-    assert pool.row(1) == rows[0]
-
-
-@pytest.mark.parametrize("slots", [[0], [5], [-1], [1, 99]])
-def test_a_bad_number_fails(pool: World, slots: list[int]) -> None:
-    before = pool.snapshot()
-    result = pool.call(state="reset", slots=slots)
-    assert result["failed"]
-    assert not result["changed"]
-    assert "slot-unknown" in codes(result)
-    assert pool.snapshot() == before
-
-
-def test_production_is_not_reset_by_accident(pool: World) -> None:
-    pool.visit()
-    before = pool.snapshot()
-    for check, environment in itertools.product(
-        (True, False), ("production", "prod", "Production", "PROD", " Production\n")
-    ):
-        result = pool.call(check=check, state="reset", environment=environment)
-        assert result["failed"]
-        assert not result["changed"]
-        assert "force: true" in result["msg"]
-    assert pool.snapshot() == before
-    assert pool.well(state="reset", environment="production", force=True)["cleared"] == 4
 
 
 # -- how full it is ---------------------------------------------------------------------------------------------------
