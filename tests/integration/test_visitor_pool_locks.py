@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, journals, operate, postgresql, records
-from tests.integration.test_visitor_pool_meanwhile import codes, just_before, theses
 from tests.support.pools import Server, World, make_template, run, told
+from tests.support.worlds import codes, just_before, theses
 
 SHIP = 1397246288
 

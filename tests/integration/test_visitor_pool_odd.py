@@ -20,8 +20,8 @@ import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, reconcile, records, walk
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool.template import File
-from tests.integration.test_visitor_pool_meanwhile import codes, enter, give_project, just_before
 from tests.support.pools import BOOL, SERIAL, TABLES, TIME, World, make_template, now, run, sqlite, told
+from tests.support.worlds import codes, enter, give_project, just_before, theses
 
 USER = (
     "INSERT INTO auth_user (password, is_superuser, username, last_name, email, is_staff, is_active, date_joined,"
@@ -36,16 +36,6 @@ def world(tmp_path: Path) -> Iterator[World]:
     (tmp_path / "users").mkdir(mode=0o750)
     yield World(database, tmp_path / "users", make_template(tmp_path / "template"), size=3)
     database.close()
-
-
-@pytest.fixture
-def pool(world: World) -> World:
-    world.well()
-    return world
-
-
-def theses(world: World) -> list[str]:
-    return [str(path.relative_to(world.root)) for path in world.root.rglob("thesis.tex")]
 
 
 # -- a pool that somebody else makes larger at this moment -----------------------------------------------------------
