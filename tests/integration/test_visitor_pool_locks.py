@@ -4,6 +4,7 @@ the README of role visitor_pool tells of, and by changing no row that is not as 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, journals, operate, postgresql, records
-from tests.support.pools import Server, World, make_template, run, told
+from tests.support.pools import Server, World, make_template, now, run, told
 from tests.support.worlds import codes, just_before, theses
 
 SHIP = 1397246288
+README = Path(__file__).resolve().parents[2] / "roles/visitor_pool/README.md"
 
 
 @pytest.fixture
@@ -113,3 +115,23 @@ def test_nothing_is_healed_in_a_slot_that_somebody_is_at(pool: World, monkeypatc
     assert not journal.exists()
     assert theses(pool) == ["visitor-001/default-project/scitex/writer/thesis.tex"]
     assert journals.SCRATCH not in {path.name for path in pool.root.iterdir()}
+
+
+def lent(pool: World, session: str) -> list[int]:
+    """By the very statement that the README gives to applications."""
+    [statement] = re.findall(r"```sql\n(.*?)```", README.read_text(), re.DOTALL)
+    return [number for (number,) in pool.sql(statement.replace("…", "%s"), [session, f"token {session}", now(), now()])]
+
+
+def test_the_statement_of_the_readme_lends_the_lowest_free_slot_that_does_not_drain(pool: World) -> None:
+    pool.sql("UPDATE auth_user SET is_active = false WHERE username = 'visitor-002'")
+    assert [lent(pool, session) for session in "abc"] == [[1], [3], []]
+    pool.sql("UPDATE project_app_visitorallocation SET session_key = 'left', is_active = false")
+    assert lent(pool, "d") == [], "nobody has cleared them"
+
+
+def test_the_statement_of_the_readme_knows_the_thousandth_slot(pool: World) -> None:
+    pool.sql("UPDATE project_app_visitorallocation SET visitor_number = 1000 WHERE visitor_number = 3")
+    pool.sql("UPDATE auth_user SET username = 'visitor-1000' WHERE username = 'visitor-003'")
+    pool.sql("UPDATE auth_user SET username = 'visitor-100', is_active = false WHERE username = 'visitor-002'")
+    assert [lent(pool, session) for session in "ab"] == [[1], [1000]]

@@ -12,15 +12,15 @@ from urllib.parse import urlencode
 from django.contrib.sessions.backends.base import UpdateError
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
-from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError
+from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError, connection
 from django.http import HttpResponse
-from django.test import override_settings
+from django.test import TransactionTestCase, override_settings
 
 from studio.apps.core import health
 from studio.apps.visitors import disk, leases, pool, sections, slots, visits
 from studio.apps.visitors.models import VisitorAllocation
 
-from .visitors import ABSTRACT, FORM, PoolCase
+from .visitors import ABSTRACT, FORM, PoolCase, PoolMixin
 
 CURSOR = "django.db.backends.utils.CursorWrapper.execute"
 
@@ -348,3 +348,20 @@ class Pages(PoolCase):
                 here.update(is_active=True, session_key=key, expires_at=slots.FAR)
             with self.subTest(words):
                 assert visits._exhausted(list(rows.all()[: len(words)])).cause == cause
+
+
+class Unmigrated(PoolMixin, TransactionTestCase):
+    def test_without_its_table_a_page_says_when_to_come_again_and_the_log_why(self) -> None:
+        table = VisitorAllocation._meta.db_table
+        self.seed()
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {table} RENAME TO gone")
+        try:
+            with self.assertLogs("studio.apps.core.middleware", "ERROR") as said:
+                response = self.client.get("/writer/")
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute(f"ALTER TABLE gone RENAME TO {table}")
+        assert (response.status_code, response.headers.get("Retry-After")) == (503, "30")
+        assert table in said.output[0]
+        assert self.client.get("/writer/").status_code == 200

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from django.contrib.sessions.exceptions import SessionInterrupted
 from django.contrib.sessions.middleware import SessionMiddleware
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
@@ -16,7 +16,9 @@ from studio.apps.visitors.disk import StorageError
 
 log = logging.getLogger(__name__)
 
-LOST = (OperationalError, InterfaceError)
+# What PostgreSQL says of a table or column that is not there: migrations have not been run. SQLite has no words of its
+# own for that.
+UNMIGRATED = ("42P01", "42703")
 POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'"
 
 
@@ -33,7 +35,7 @@ class ContentSecurityPolicy:
 
 
 class Down:
-    """A lost database or disk is no programmer's error: 503, and when to come again."""
+    """A database or disk that is lost, or not made yet, is no programmer's error: 503, and when to come again."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -42,7 +44,7 @@ class Down:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        return _down_for(request, error) if isinstance(error, (*LOST, StorageError)) else None
+        return _down_for(request, error) if isinstance(error, StorageError) or _is_lost(error) else None
 
 
 class Sessions(SessionMiddleware):
@@ -52,7 +54,7 @@ class Sessions(SessionMiddleware):
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         try:
             return super().process_response(request, response)
-        except (*LOST, SessionInterrupted) as error:
+        except (DatabaseError, InterfaceError, SessionInterrupted) as error:
             lost = _lost(error)
             if lost is None:
                 raise
@@ -61,9 +63,15 @@ class Sessions(SessionMiddleware):
 
 def _lost(error: BaseException | None) -> BaseException | None:
     """The loss of the database that an error comes from, if it does."""
-    while error is not None and not isinstance(error, LOST):
+    while error is not None and not _is_lost(error):
         error = error.__context__
     return error
+
+
+def _is_lost(error: BaseException) -> bool:
+    if isinstance(error, ProgrammingError):
+        return getattr(error.__cause__, "sqlstate", None) in UNMIGRATED
+    return isinstance(error, (OperationalError, InterfaceError))
 
 
 def _down_for(request: HttpRequest, error: BaseException) -> HttpResponse:

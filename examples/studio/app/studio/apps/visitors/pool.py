@@ -66,12 +66,21 @@ def renew_expired(between: Callable[[], None] = lambda: None) -> int:
     return cleaned
 
 
+def is_over(row: VisitorAllocation) -> bool:
+    """Whether `renew_expired` would clean the slot, if nobody alive is at it."""
+    return row.state in ("expired", "resetting") or _is_nobodys(row)
+
+
+def _is_nobodys(row: VisitorAllocation) -> bool:
+    return row.state == "leased" and not Session.objects.filter(session_key=row.session_key).exists()
+
+
 def _clean(row: VisitorAllocation, *, blame: bool) -> bool:
     if row.state == "expired":
         return slots.renew(row.visitor_number, slots.expired(), wait=False, blame=blame)
     if row.state == "resetting":
         return slots.finish_dead(row.visitor_number, blame=blame)
-    if row.state == "leased" and not Session.objects.filter(session_key=row.session_key).exists():
+    if _is_nobodys(row):
         return slots.renew(row.visitor_number, _of_session(row), wait=False, blame=blame)
     return False
 

@@ -23,8 +23,12 @@ class Command(PoolCommand):
         which.add_argument("--visitor", type=at_least_one, metavar="N", help="only this slot")
         which.add_argument("--expired", action="store_true", help="only leases that have ended; allowed anywhere")
         parser.add_argument("--force", action="store_true", help="also where STUDIO_ENVIRONMENT is production")
+        parser.add_argument("--dry-run", action="store_true", help="only say what would be cleared; allowed anywhere")
 
     def handle(self, *_args: Any, **options: Any) -> None:
+        if options["dry_run"]:
+            self.foretell(options["visitor"], expired=options["expired"])
+            return
         if options["expired"]:
             self.stdout.write(f"Expired leases cleared: {pool.renew_expired()}")
             seen = status.look()
@@ -38,6 +42,14 @@ class Command(PoolCommand):
         self.stdout.write(f"Slots cleared: {cleared} of {len(numbers)}")
         self.whole(pool.provide())
         self.stdout.write("Visitor pool ready")
+
+    def foretell(self, visitor: int | None, *, expired: bool) -> None:
+        numbers = self.numbers(visitor)
+        rows = VisitorAllocation.objects.filter(visitor_number__in=numbers).order_by("visitor_number")
+        meant = [row for row in rows if not expired or pool.is_over(row)]
+        for row in meant:
+            self.stdout.write(f"would clear  {row}")
+        self.stdout.write(f"Slots that would be cleared: {len(meant)} of {len(numbers)}. Nothing was changed.")
 
     def numbers(self, visitor: int | None) -> list[int]:
         known = list(VisitorAllocation.objects.order_by("visitor_number").values_list("visitor_number", flat=True))
