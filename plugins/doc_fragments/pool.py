@@ -61,7 +61,7 @@ options:
     default: writer_initialized
   size:
     description:
-      - How many slots the pool has.
+      - How many slots the pool has, at most 1000000.
       - The default is that of the setup guide, good for 500 visitors a day.
     type: int
     default: 32
