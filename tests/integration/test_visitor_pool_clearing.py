@@ -205,3 +205,29 @@ def test_production_is_not_reset_by_accident(pool: World) -> None:
         assert "force: true" in result["msg"]
     assert pool.snapshot() == before
     assert pool.well(state="reset", environment="production", force=True)["cleared"] == 4
+
+
+# -- draining ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lost", "code", "action"),
+    [
+        ("directory", "directory-missing", "create-directory"),
+        ("workspace", "workspace-missing", "create-workspace"),
+        ("flag", "project-flag-wrong", "mark-project"),
+    ],
+)
+def test_what_a_visitor_loses_while_the_slot_drains_is_made_and_it_goes_on_draining(
+    pool: World, lost: str, code: str, action: str
+) -> None:
+    for _ in range(2):
+        pool.visit()
+    pool.well(size=1)
+    row = pool.row(2)
+    pool.lose(lost, 2)
+    assert {"slot-draining", code} <= set(codes(pool.info(size=1)))
+    assert [at[:2] for at in told(pool.well(size=1))] == [(action, "visitor-002")]
+    pool.is_whole(2)
+    assert pool.row(2) == row
+    assert pool.sql("SELECT is_active FROM auth_user WHERE username = 'visitor-002'") in ([(False,)], [(0,)])

@@ -183,11 +183,12 @@ def _of_slot(slot: Slot, seen: Seen) -> Iterator[Finding]:
         severity = WARNING if state(slot, seen) == LEASED else CRITICAL
         remedy = "Look at what it is and move it away; then run state: present"
         yield Finding(severity, slot.name, "directory-blocked", slot.disk.blocked, remedy)
-    if slot.number <= seen.settings.size:
+    wanted = slot.number <= seen.settings.size
+    if wanted or state(slot, seen) == LEASED:
         for artefact in slot.missing:
             code, what = _LACKS[artefact]
             yield Finding(WARNING, slot.name, code, what, _REPAIR)
-        if slot.user is not None and slot.user.active is False:
+        if wanted and slot.user is not None and slot.user.active is False:
             yield Finding(WARNING, slot.name, "user-inactive", "its user is not active, so it is not offered", _REPAIR)
         for artefact, wanted in wrong_flags(slot).items():
             what = f"its {artefact} is marked {not wanted}, and the disk says {wanted}"

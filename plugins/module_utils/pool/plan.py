@@ -66,7 +66,10 @@ def _present(slot: Slot, seen: Seen, reset: bool) -> Iterator[Work]:
     if slot.number > seen.settings.size:
         if slot.there and (reason or state(slot, seen) != LEASED):
             yield _removal(slot, f"the pool has {seen.settings.size} slots")
-        elif slot.user is not None and slot.user.active:
+            return
+        if slot.there and not slot.disk.blocked and (slot.missing or wrong_flags(slot)):
+            yield _repair(slot, False)  # its visitor is still there
+        if slot.user is not None and slot.user.active:
             told = ("drain-slot", slot.name, f"the pool has {seen.settings.size} slots")
             yield Work(DRAIN, slot, (told,))
     elif reason:
@@ -76,7 +79,7 @@ def _present(slot: Slot, seen: Seen, reset: bool) -> Iterator[Work]:
     elif slot.disk.blocked and state(slot, seen) == LEASED:
         return  # what a visitor has put there himself
     elif slot.missing or wrong_flags(slot) or _idle(slot):
-        yield _repair(slot, reset)
+        yield _repair(slot, reset, wanted=True)
 
 
 def nobodys(seen: Seen, reset: Collection[int] = ()) -> Plan:
@@ -146,7 +149,7 @@ def _removal(slot: Slot, reason: str) -> Work:
 def _clearing(slot: Slot, reason: str) -> Work:
     told = [("clear-slot", slot.name, reason)]
     told += [(f"create-{artefact}", slot.name, "it is missing") for artefact in slot.missing if artefact in _ROWS]
-    told += _flags(slot)
+    told += _flags(slot, wanted=True)
     return Work(MAKE, slot, tuple(told), claim=slot.lease, fresh=True, forced=True)
 
 
@@ -157,8 +160,8 @@ def _idle(slot: Slot) -> bool:
     return slot.user is not None and slot.user.active is False
 
 
-def _flags(slot: Slot) -> list[Told]:
-    told = [("activate-user", slot.name, "it is not active")] if _idle(slot) else []
+def _flags(slot: Slot, *, wanted: bool) -> list[Told]:
+    told = [("activate-user", slot.name, "it is not active")] if wanted and _idle(slot) else []
     return [*told, *((f"mark-{artefact}", slot.name, "its flag disagrees with the disk") for artefact in _marks(slot))]
 
 
@@ -172,9 +175,9 @@ def _marks(slot: Slot) -> list[str]:
     return found
 
 
-def _repair(slot: Slot, reset: bool) -> Work:
-    """Adds what is missing. Where there is no account, or no row that tells who used it last, what lies on disk may be
-    anybody's: it is replaced."""
+def _repair(slot: Slot, reset: bool, *, wanted: bool = False) -> Work:
+    """Adds what is missing; a slot that is not `wanted` any more goes on draining. Where there is no account, or no row
+    that tells who used it last, what lies on disk may be anybody's: it is replaced."""
     fresh = reset or bool({USER, ALLOCATION} & set(slot.missing))
     told = []
     for artefact in slot.missing:
@@ -184,6 +187,6 @@ def _repair(slot: Slot, reset: bool) -> Work:
             told.append((f"create-{artefact}", slot.name, "it is missing"))
     if fresh and slot.disk.present:
         told.append((f"rebuild-{DIRECTORY}", slot.name, "nobody can tell whose files are in it"))
-    told += _flags(slot)
+    told += _flags(slot, wanted=wanted)
     claim = slot.lease if fresh and slot.lease is not None else None
     return Work(MAKE, slot, tuple(told), claim=claim, fresh=fresh)

@@ -280,7 +280,8 @@ class Pool:
             [work.slot.user.id for work in works if work.slot.user is not None and work.slot.user.flag is False],
             [work.slot.project.id for work in works if work.slot.project is not None and not work.slot.project.flag],
         )
-        idle = [work.slot.user.id for work in works if work.slot.user is not None and work.slot.user.active is False]
+        wanted = [work.slot.user for work in works if work.number <= self.settings.size]  # the others drain
+        idle = [user.id for user in wanted if user is not None and user.active is False]
         records.activate(idle, True)
         rowless = [work.number for work in works if work.slot.lease is None]
         records.add_allocations([number for number in rowless if number not in batch.ours], now)
