@@ -8,14 +8,12 @@ import errno
 import json
 import os
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, journals, transfer
-from tests.support.pools import PROJECT, World, make_template, now, run, sqlite, told
+from tests.support.pools import PROJECT, World, now, run, told
 
 ABSTRACT = "01_manuscript/abstract.tex"
 
@@ -24,16 +22,10 @@ class KilledError(BaseException):
     """Nothing catches it, as nothing catches SIGKILL."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    kind = request.param
-    database = sqlite(tmp_path / "app.db") if kind == "sqlite" else request.getfixturevalue("pool_server").database()
-    database.make()
-    (tmp_path / "users").mkdir(mode=0o750)
-    world = World(database, tmp_path / "users", make_template(tmp_path / "template"), size=3)
-    world.well()
-    yield world
-    database.close()
+@pytest.fixture
+def pool(three: World) -> World:
+    three.well()
+    return three
 
 
 def codes(result: dict[str, Any]) -> list[str]:

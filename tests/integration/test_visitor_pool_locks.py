@@ -5,14 +5,13 @@ the README of role visitor_pool tells of, and by changing no row that is not as 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, journals, operate, postgresql, records
-from tests.support.pools import Server, World, make_template, now, run, told
+from tests.support.pools import World, now, run, told
 from tests.support.worlds import codes, just_before, theses
 
 SHIP = 1397246288
@@ -20,14 +19,14 @@ README = Path(__file__).resolve().parents[2] / "roles/visitor_pool/README.md"
 
 
 @pytest.fixture
-def pool(pool_server: Server, tmp_path: Path) -> Iterator[World]:
-    database = pool_server.database()
-    database.make()
-    (tmp_path / "users").mkdir(mode=0o750)
-    world = World(database, tmp_path / "users", make_template(tmp_path / "template"), size=3)
-    world.well()
-    yield world
-    database.close()
+def kind() -> str:
+    return "postgresql"
+
+
+@pytest.fixture
+def pool(three: World) -> World:
+    three.well()
+    return three
 
 
 def is_free(pool: World, number: int, kind: str = "") -> bool:

@@ -190,8 +190,8 @@ def _of_slot(slot: Slot, seen: Seen) -> Iterator[Finding]:
             yield Finding(WARNING, slot.name, code, what, _REPAIR)
         if wanted and slot.user is not None and slot.user.active is False:
             yield Finding(WARNING, slot.name, "user-inactive", "its user is not active, so it is not offered", _REPAIR)
-        for artefact, wanted in wrong_flags(slot).items():
-            what = f"its {artefact} is marked {not wanted}, and the disk says {wanted}"
+        for artefact, there in wrong_flags(slot).items():
+            what = f"its {artefact} is marked {not there}, and the disk says {there}"
             yield Finding(WARNING, slot.name, _WRONG_FLAG[artefact], what, _REPAIR)
     yield from _of_lease(slot, seen)
 
