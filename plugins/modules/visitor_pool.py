@@ -239,7 +239,7 @@ findings:
   description:
     - What is still to be said of the slots. The codes V(user-missing), V(project-missing), V(directory-missing),
       V(workspace-missing), V(allocation-missing), V(user-inactive), V(user-flag-wrong),
-      V(project-flag-wrong), V(directory-blocked),
+      V(project-flag-wrong), V(directory-blocked), V(directory-denied), V(data-root-denied),
       V(lease-phantom), V(lease-ended), V(lease-endless), V(lease-unreadable), V(slot-not-cleared),
       V(slot-resetting), V(slot-quarantined), V(slot-draining), V(slot-surplus),
       V(slots-absent), V(slot-busy), V(slot-not-made), V(user-not-a-visitor), V(leftovers-kept),

@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 
 from ..engine.lock import directory_locked
 from ..report.finding import failure
+from .access import Access
 from .model import OnDisk, Settings
 from .template import File, Link, Node
 from .walk import (
@@ -55,8 +56,8 @@ def refuse_link(place: HostPath) -> None:
 class Root:
     """data_root, open. New entries get its owner and its mode."""
 
-    def __init__(self, place: HostPath, settings: Settings) -> None:
-        self.path, self._settings = str(place), settings
+    def __init__(self, place: HostPath, settings: Settings, access: Access) -> None:
+        self.path, self._settings, self.access = str(place), settings, access
         try:
             self.fd = descend(place.mount, place.parts)
         except OSError as error:
@@ -86,7 +87,8 @@ class Root:
         with walk(self.fd, wanted[:-1]) as (depth, at, blocked):
             workspace, obstacle = marked(at, wanted[-1]) if depth == len(wanted) - 1 else (False, blocked)
             where = f"{obstacle} (in {self.path})" if obstacle else ""
-            return OnDisk(depth > 0 or bool(obstacle), depth >= 2, workspace, where)
+            denied = self.access.refusal(self.fd, wanted, depth + workspace)
+            return OnDisk(depth > 0 or bool(obstacle), depth >= 2, workspace, where, denied)
 
     def inode(self, *parts: str) -> int:
         """Of what has this name; 0 when nothing has."""

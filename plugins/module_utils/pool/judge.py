@@ -51,7 +51,8 @@ def state(slot: Slot, seen: Seen) -> str:
         if unclean(slot):
             return EXPIRED
         offered = slot.user is not None and slot.user.active is not False
-        whole = offered and not slot.missing and slot.number <= seen.settings.size
+        usable = not (slot.missing or slot.disk.denied or seen.denied)
+        whole = offered and usable and slot.number <= seen.settings.size
         return ALLOCATABLE if whole else MISSING
     if lease.session_key == RESETTING:
         return CLEANING
@@ -154,6 +155,8 @@ _LACKS = {
     ALLOCATION: ("allocation-missing", "has no row in the table of allocations"),
 }
 _WRONG_FLAG = {USER: "user-flag-wrong", PROJECT: "project-flag-wrong"}
+OPEN_IT = "Give it the owner and the mode that all in it shall have (chown, chmod), then run state: present"
+_OPEN = "Give it the owner of data_root (chown -R), or run state: present, which makes a free slot's anew"
 _REPAIR = "Run module visitor_pool with state: present, which makes what is missing"
 
 
@@ -161,6 +164,8 @@ def findings(seen: Seen) -> Iterator[Finding]:
     """What is to be said of each slot, by number, then of the pool."""
     for number in sorted(seen.slots):
         yield from _of_slot(seen.slots[number], seen)
+    if seen.denied:
+        yield Finding(CRITICAL, "pool", "data-root-denied", seen.denied, OPEN_IT)
     for lease in seen.strays:
         what = f"the table of allocations has a row of slot {lease.number}, and slots begin with 1"
         yield Finding(WARNING, f"row {lease.number}", "lease-phantom", what, _REPAIR)
@@ -183,6 +188,9 @@ def _of_slot(slot: Slot, seen: Seen) -> Iterator[Finding]:
         severity = WARNING if state(slot, seen) == LEASED else CRITICAL
         remedy = "Look at what it is and move it away; then run state: present"
         yield Finding(severity, slot.name, "directory-blocked", slot.disk.blocked, remedy)
+    if slot.disk.denied:
+        severity = WARNING if state(slot, seen) == LEASED else CRITICAL
+        yield Finding(severity, slot.name, "directory-denied", slot.disk.denied, _OPEN)
     wanted = slot.number <= seen.settings.size
     if wanted or state(slot, seen) == LEASED:
         for artefact in slot.missing:

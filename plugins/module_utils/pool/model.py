@@ -151,12 +151,14 @@ class Lease:
 
 @dataclass(frozen=True)
 class OnDisk:
-    """What is on disk of a slot. `present`: anything of its name; `blocked` says what is in the way, '' for nothing."""
+    """What is on disk of a slot. `present`: anything of its name; `blocked` says what is in the way, '' for nothing;
+    `denied` why the application may not work in it."""
 
     present: bool = False
     directory: bool = False
     workspace: bool = False
     blocked: str = ""
+    denied: str = ""
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,7 @@ class Seen:
     now: datetime
     slots: Mapping[int, Slot] = field(default_factory=dict)
     strays: tuple[Lease, ...] = ()  # rows with a number that no slot can have
+    denied: str = ""  # why the application does not come to the slots at all
 
     def slot(self, number: int) -> Slot:
         return self.slots.get(number) or Slot(number, self.settings.name(number))

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..report.finding import Finding, ShipshapeError, failure
 from ..report.result import Report
+from .access import Access, Worker
 from .conform import MISSING_TABLE, differences
 from .disk import Root, refuse_link
 from .model import Settings, settings
@@ -155,10 +156,15 @@ class Opened:
         wish = self.wish
         place = self.data_root()
         self._provide_root(place)
-        self._root = Root(place, wish.settings)
+        self._root = Root(place, wish.settings, Access(place, self._worker(str(place))))
         records = Records(self.store, wish.schema, wish.settings)
         template = Template(wish.template, wish.settings.marker, wish.run, self._cache, wish.report)
         return Pool(records, self._root, template, wish.settings, wish.report)
+
+    def _worker(self, path: str) -> Worker | None:
+        options, running = self.wish.options, self.wish.application
+        services = [options[name] for name in ("service", "data_service") if options[name]]
+        return running.worker(services, path) if running is not None else None
 
     def _provide_root(self, place: HostPath) -> None:
         """A directory that is missing in a volume is made, with owner and mode of the one that it is in: a new volume

@@ -108,6 +108,8 @@ class Operation:
         self, pool: Pool, state_wanted: str, seen: Seen, stuck: Collection[int]
     ) -> tuple[list[Finding], Seen | None]:
         """What went wrong, and the last look where it is still true. Slots that are `stuck` are left alone."""
+        if seen.denied:
+            pool.root.access.need()
         wanted = self._plan(seen, state_wanted).without(stuck)
         failed: list[Finding] = []
         first = plan.nobodys(seen, self._resets(seen, state_wanted)).without(stuck)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..report.finding import ShipshapeError, failure
+from .access import Worker, worker
 from .walk import HostPath
 
 if TYPE_CHECKING:
@@ -47,6 +48,17 @@ class Application:
             what = f"{path} is in no volume of service {service} (it mounts {held}), so it goes with the container"
             raise failure(service, "data-in-no-volume", what, f"Mount a volume at {path}, or check `{option}`")
         return found
+
+    def worker(self, services: Sequence[str], path: str) -> Worker | None:
+        """The process that works in `path`, a path on this machine: of the first of the services with a container that
+        runs and has it mounted to write. None when there is none, or when its processes are not seen here."""
+        held = [at for service in services for at in self._containers if at.service == service]
+        running = [at.raw for at in held if at.status == "running"] if self._connection.local else []
+        for raw in running:
+            mounts = raw.get("Mounts") or []
+            if covering({at["Source"]: "" for at in mounts if at.get("Source") and at.get("RW")}, path):
+                return worker(int(raw["State"]["Pid"]), str(raw["Id"]))
+        return None
 
     def need(self, service: str, option: str) -> None:
         if service not in self._project.services:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from .judge import has_ended, phantom, state, unclean, wrong_flags
-from .model import ALLOCATION, CLEANING, DIRECTORY, HELD, LEASED, PROJECT, USER, WORKSPACE, Lease, Seen, Slot
+from .model import ALLOCATION, CLEANING, DIRECTORY, HELD, LEASED, MISSING, PROJECT, USER, WORKSPACE, Lease, Seen, Slot
 
 MAKE, REMOVE, QUARANTINE, DRAIN = "make", "remove", "quarantine", "drain"
 
@@ -132,7 +132,9 @@ def _must_be_cleared(slot: Slot, seen: Seen) -> str:
     kind = state(slot, seen)
     if kind == CLEANING:
         return "it was not cleaned to the end"
-    return "it was quarantined" if kind == HELD else ""
+    if kind == HELD:
+        return "it was quarantined"
+    return slot.disk.denied if kind == MISSING and slot.lease is not None else ""
 
 
 def _shut(slot: Slot, seen: Seen) -> Iterator[Work]:

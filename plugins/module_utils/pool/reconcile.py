@@ -68,7 +68,8 @@ class Pool:
         named = (self.settings.number(name) for name in self.root.names())
         numbers = {*users, *leases, *(number for number in named if number is not None)}
         slots = {at: self._slot(at, users, projects, leases, others) for at in sorted(numbers)}
-        return Seen(self.settings, self.records.store.now(), slots, tuple(at for at in rows if at.number <= 0))
+        strays = tuple(at for at in rows if at.number <= 0)
+        return Seen(self.settings, self.records.store.now(), slots, strays, self.root.access.denied)
 
     def _slot(
         self,
@@ -87,6 +88,7 @@ class Pool:
     def foretell(self, plan: Plan) -> None:
         """Check mode: the same, in the same order."""
         if any(work.kind == MAKE for work in plan.works):
+            self.root.access.need()
             self.template.check()
         for lease in plan.strays:
             self.report.planned(*stray(lease))
@@ -97,6 +99,7 @@ class Pool:
     def run(self, plan: Plan, seen: Seen) -> list[Finding]:
         """Does it all; gives a critical finding for each slot with which it did not work, the others go on."""
         if any(work.kind == MAKE for work in plan.works):
+            self.root.access.need()
             self.template.tree()  # before anything is begun that needs it
         if plan.strays:
             with self._timed([stray(lease) for lease in plan.strays]):
@@ -208,6 +211,8 @@ class Pool:
                 there = self.root.look(work.name)
                 if not (there.directory and there.workspace):
                     raise OSError(errno.EIO, there.blocked or "its workspace is not whole after it was made")
+                if there.denied and work.fresh:
+                    raise OSError(errno.EACCES, there.denied)
         self.busy(taken)
         batch.without(taken)
 

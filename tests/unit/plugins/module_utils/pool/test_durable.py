@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import journals
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.access import Access
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool.disk import SCRATCH, Root
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool.model import Settings
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool.repository import Repository, Source
@@ -22,7 +23,8 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.report.result imp
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[Root]:
     (tmp_path / "users").mkdir()
-    found = Root(HostPath(str(tmp_path / "users")), Settings())
+    place = HostPath(str(tmp_path / "users"))
+    found = Root(place, Settings(), Access(place, None))
     yield found
     found.close()
 

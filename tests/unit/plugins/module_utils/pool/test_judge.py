@@ -171,6 +171,8 @@ SAID = [
     # A visitor may do that to his workspace; in a slot that nobody has it keeps the pool from being whole.
     (slot(LEASED, disk=replace(WHOLE, blocked="x")), [("directory-blocked", "warning")]),
     (slot(disk=replace(WHOLE, blocked="x")), [("directory-blocked", "critical")]),
+    (slot(LEASED, disk=replace(WHOLE, denied="x")), [("directory-denied", "warning")]),
+    (slot(disk=replace(WHOLE, denied="x")), [("directory-denied", "critical")]),
 ]  # fmt: skip
 
 
