@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Module `visitor_pool` when the network to its database goes away while an answer is waited for: no packet says so."""
+"""Module `visitor_pool` when its database stops answering: no packet says so when the network is gone, and a kernel
+goes on answering for a server that is stopped."""
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import postgresql as store
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool import reconcile, watch
 from tests.support.engine import Engine
-from tests.support.pools import World, make_template, postgresql, run
+from tests.support.pools import Server, World, make_template, postgresql, run
+from tests.support.worlds import just_before
 
 
 def test_a_network_that_is_gone_is_missed(
@@ -45,3 +50,81 @@ def test_a_network_that_is_gone_is_missed(
         assert "connection was lost" in result["msg"]
         with pytest.raises(psycopg.OperationalError):
             database.connection.execute("SELECT 1")
+
+
+class Frozen:
+    """A server of its own that a test stops while its machine goes on."""
+
+    def __init__(self, engine: Engine, server: Server, world: World) -> None:
+        self.engine, self.server, self.world = engine, server, world
+        self.container = f"{server.name}-db-1"
+
+    def freeze(self) -> None:
+        self.engine.docker("pause", self.container)
+
+    def thaw(self) -> None:
+        self.engine.docker("unpause", self.container)
+
+
+@pytest.fixture
+def frozen(engine: Engine, busybox: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Frozen]:
+    monkeypatch.setattr(watch, "PATIENCE", 1.0)
+    monkeypatch.setattr(watch, "LOGIN", 3)
+    (tmp_path / "server").mkdir()
+    (tmp_path / "users").mkdir()
+    with postgresql(engine, tmp_path / "server") as server:
+        database = server.database()
+        database.make()
+        world = World(database, tmp_path / "users", make_template(tmp_path / "template"))
+        found = Frozen(engine, server, world)
+        try:
+            yield found
+        finally:
+            engine.docker("unpause", found.container, check=False)
+            database.close()
+
+
+def test_a_server_that_is_stopped_is_missed_and_one_re_run_heals(
+    frozen: Frozen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kernel goes on answering for it, so no timeout of TCP ends that."""
+    with monkeypatch.context() as patched:
+        just_before(patched, reconcile.Pool, "_complete", frozen.freeze)
+        begun = time.monotonic()
+        result = run("visitor_pool", frozen.world.given())
+        assert time.monotonic() - begun < 20
+    assert result["failed"]
+    assert {at["code"] for at in result["findings"] if at["severity"] == "critical"} == {"database-unreachable"}
+    assert "connection was lost" in result["msg"]
+    frozen.thaw()
+    assert not run("visitor_pool", frozen.world.given()).get("failed")
+    frozen.world.is_whole()
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_statement_that_only_takes_long_is_waited_for(
+    frozen: Frozen, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    """Longer than it takes to find that a server does not answer; also when it lets nobody else in at that time."""
+    name = frozen.world.database.url.rpartition("/")[2]
+    held, release = frozen.server.connect(name), threading.Event()
+
+    def allow(everybody: bool) -> None:
+        with frozen.server.connect("app") as admin:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {str(everybody).lower()}")
+
+    def lock() -> None:
+        held.autocommit = False
+        held.execute("LOCK TABLE project_app_project")
+        if full:
+            allow(False)
+        threading.Timer(7, lambda: (held.commit(), allow(True), release.set())).start()
+
+    just_before(monkeypatch, reconcile.Pool, "_complete", lock)
+    begun = time.monotonic()
+    result = run("visitor_pool", frozen.world.given())
+    assert not result.get("failed"), result["msg"]
+    assert time.monotonic() - begun >= 7
+    assert release.wait(20)
+    frozen.world.is_whole()
+    held.close()

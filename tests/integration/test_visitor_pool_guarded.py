@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.engine import Engine
 from tests.support.pools import TABLES, Database, Server, World, make_template, postgresql, run, sqlite
+from tests.support.worlds import codes
 
 ALLOCATION, PROJECTS = "project_app_visitorallocation", "project_app_project"
 
@@ -168,12 +169,36 @@ def test_domains_that_take_no_null(server: Server, tmp_path: Path) -> None:
     database.run(f"ALTER TABLE {PROJECTS} ADD opened moment DEFAULT now()")
     database.run(f"ALTER TABLE {ALLOCATION} ADD opened moment DEFAULT now()")
     database.run("ALTER TABLE auth_user ALTER username TYPE nick")
+    database.run("CREATE DOMAIN low AS nick")  # one over another, two deep
+    database.run("CREATE DOMAIN lower AS low")
+    database.run(f"ALTER TABLE {PROJECTS} ALTER slug TYPE lower, ADD maker lower DEFAULT 'pool'")
+    database.run("CREATE DOMAIN place AS varchar(40) NOT NULL DEFAULT 'here'")
+    database.run(f"ALTER TABLE {ALLOCATION} ADD place place")
     (tmp_path / "users").mkdir()
     world = World(database, tmp_path / "users", make_template(tmp_path / "template"))
     world.well()
     world.visit()
     world.well(state="reset")
     world.is_whole()
+    database.close()
+
+
+DOMAINS = [("varchar(10)", "column-type"), ("integer", "column-type"), ("varchar(40)", "column-without-value")]
+
+
+@pytest.mark.parametrize(("base", "code"), DOMAINS)
+def test_what_a_domain_over_a_domain_is_made_of(server: Server, tmp_path: Path, base: str, code: str) -> None:
+    database = server.database()
+    database.make()
+    database.run(f"CREATE DOMAIN inner_one AS {base} NOT NULL")
+    database.run("CREATE DOMAIN outer_one AS inner_one")
+    added = code == "column-without-value"
+    change = "ADD region outer_one" if added else "ALTER session_key TYPE outer_one USING NULL"
+    database.run(f"ALTER TABLE {ALLOCATION} {change}")
+    (tmp_path / "users").mkdir()
+    result = World(database, tmp_path / "users", make_template(tmp_path / "template")).info()
+    column = "region" if added else "session_key"
+    assert codes(result, f"{ALLOCATION}.{column}") == [code]
     database.close()
 
 

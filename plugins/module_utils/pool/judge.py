@@ -40,6 +40,7 @@ REMEDIES: Mapping[str, str] = {
     HELD_BACK: "See why its slots could not be cleaned, mend that, then run state: present, which tries again",
     SCHEMA: "Run the application's migrations, or mend option `schema`; the findings say where they differ",
 }
+_NO_SIZE = "Give the pool a size: it is 0, so it has no slots"
 
 
 def state(slot: Slot, seen: Seen) -> str:
@@ -252,4 +253,5 @@ def summary(seen: Seen, found: Iterable[Finding]) -> dict[str, Any]:
     """What both modules return of a look, in which `found` is to be said of the slots."""
     part = partition(seen)
     why = cause(part)
-    return {"slots": part.as_dict(), "health": health(why, found), "cause": why, "remedy": REMEDIES[why]}
+    remedy = _NO_SIZE if why == UNPROVISIONED and not part.wanted else REMEDIES[why]
+    return {"slots": part.as_dict(), "health": health(why, found), "cause": why, "remedy": remedy}

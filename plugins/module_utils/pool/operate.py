@@ -216,7 +216,7 @@ def _told_of(path: str) -> Iterator[None]:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         what = f"it could not be worked in: {where}{error.strerror or error}"
-        remedy = "Mend that, then run this again: it finishes what was begun"
+        remedy = "Mend that, then run this again: it finishes what was begun, if anything was"
         raise failure(path, "data-root-refused", what, remedy) from error
 
 

@@ -34,6 +34,7 @@ from .store import (
     lost,
     refused,
 )
+from .watch import watched
 
 # The class of our advisory locks: "SHIP". Applications use the same (see the README of role visitor_pool).
 LOCK_CLASS = 0x53484950
@@ -73,10 +74,17 @@ FROM pg_class c WHERE c.oid = to_regclass(%s)
 """
 _COLUMNS = """
 SELECT a.attname, t.typname, format_type(a.atttypid, a.atttypmod),
-       CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END,
-       a.attnotnull, a.atthasdef OR a.attidentity <> ''
-FROM pg_attribute a JOIN pg_type d ON d.oid = a.atttypid
-JOIN pg_type t ON t.oid = COALESCE(NULLIF(d.typbasetype, 0), d.oid)
+       CASE WHEN t.typname IN ('varchar', 'bpchar') AND d.modifier > 4 THEN d.modifier - 4 END,
+       a.attnotnull OR d.not_null, a.atthasdef OR a.attidentity <> '' OR d.filled
+FROM pg_attribute a CROSS JOIN LATERAL (
+    WITH RECURSIVE domain AS (
+        SELECT a.atttypid AS type, a.atttypmod AS modifier, false AS not_null, false AS filled, 0 AS depth
+        UNION ALL
+        SELECT p.typbasetype, CASE WHEN d.modifier < 0 THEN p.typtypmod ELSE d.modifier END,
+               d.not_null OR p.typnotnull, d.filled OR p.typdefault IS NOT NULL, d.depth + 1
+        FROM domain d JOIN pg_type p ON p.oid = d.type WHERE p.typtype = 'd')
+    SELECT * FROM domain ORDER BY depth DESC LIMIT 1) d
+JOIN pg_type t ON t.oid = d.type
 WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
 """
 _UNIQUE = """
@@ -109,7 +117,8 @@ class PostgresqlStore:
         self._types: dict[str, dict[str, str]] = {}  # and the types of all
         given = {name: value for name, value in keywords.items() if value}
         try:
-            self._connection = psycopg.connect(autocommit=True, **{**_ALIVE, **given})  # type: ignore[arg-type]
+            asked = {**_ALIVE, **given}
+            self._connection = watched(psycopg.Connection, asked).connect(autocommit=True, **asked)
             self._run("begin", "SET TIME ZONE 'UTC'")  # columns without a zone hold UTC
             self._run("begin", "SET DateStyle TO 'ISO, MDY'")  # psycopg reads no other
             _read_any_time(self._connection)

@@ -146,6 +146,20 @@ def test_health(slots: tuple[Slot, ...], size: int, expected: str) -> None:
     assert judge.summary(view, judge.findings(view))["health"] == expected
 
 
+def test_seeding_is_no_remedy_for_a_pool_without_a_size() -> None:
+    assert "size" in judge.summary(seen(size=0), [])["remedy"]
+    assert judge.summary(seen(size=1), [])["remedy"] == judge.REMEDIES["unprovisioned"]
+
+
+def test_a_pool_that_is_closed_to_the_application_has_nothing_to_offer() -> None:
+    view = replace(seen(slot(), slot(LEASED, number=2), size=2), denied="closed")
+    assert judge.partition(view).counts["allocatable"] == 0
+    assert judge.partition(view).counts["leased"] == 1
+    [said] = judge.findings(view)
+    assert (said.subject, said.code, said.severity, said.message) == ("pool", "data-root-denied", "critical", "closed")
+    assert judge.summary(view, [said])["health"] == "failed"
+
+
 def test_each_cause_has_its_own_remedy() -> None:
     assert len(set(judge.REMEDIES.values())) == len(judge.REMEDIES)
 
