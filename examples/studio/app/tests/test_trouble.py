@@ -332,6 +332,8 @@ class Pages(PoolCase):
         self.seed()
         rows = VisitorAllocation.objects.order_by("visitor_number")
         for words, cause in (
+            (["free", "free", "free", "free"], "saturated"),  # others have locked them
+            (["free", "free", "free", "quarantined"], "saturated"),
             (["leased", "quarantined", "quarantined", "quarantined"], "quarantined"),
             (["leased", "leased", "quarantined", "quarantined"], "quarantined"),
             (["leased", "leased", "leased", "quarantined"], "saturated"),
@@ -343,9 +345,9 @@ class Pages(PoolCase):
             ([], "unprovisioned"),
         ):
             for row, word in zip(rows, words, strict=False):
-                key = "somebody" if word == "leased" else f"shipshape:{word}"
+                key = {"leased": "somebody", "free": ""}.get(word, f"shipshape:{word}")
                 here = VisitorAllocation.objects.filter(pk=row.pk)
-                here.update(is_active=True, session_key=key, expires_at=slots.FAR)
+                here.update(is_active=word != "free", session_key=key, expires_at=slots.FAR)
             with self.subTest(words):
                 assert visits._exhausted(list(rows.all()[: len(words)])).cause == cause
 

@@ -164,7 +164,8 @@ def _exhausted(rows: list[VisitorAllocation]) -> ExhaustedError:
     whole = set(projects.values_list("owner__username", flat=True))
     held = sum(row.state == "quarantined" for row in rows)
     leased = [row for row in rows if row.state == "leased" and names[row.visitor_number] in whole]
-    busy = len(leased) + sum(row.state in UNCLEAN for row in rows)
+    # What is free and could not be taken all the same is being taken by others.
+    busy = len(leased) + sum(row.state in UNCLEAN for row in rows) + leases.count_free()
     wanting = max(len(rows), PoolSize.asked()) - held - busy
     detail = f"of {len(rows)} slots {busy} are lent or being cleaned, {held} could not be cleaned"
     if held and held >= max(busy, wanting):
