@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.engine import Project
 from tests.support.pools import now
 from tests.support.sites import LOOKS, Site, go, results, works
+from tests.support.stacks import service
 
 # -- box 5: slots that cannot be lent ----------------------------------------------------------------------------------
 
@@ -79,6 +81,39 @@ def test_what_is_in_the_way_is_named_and_is_not_for_the_module(
     assert [name for name, seen in boxes.items() if seen[0] == "failed"] == [box]
     assert said in boxes[box][1]
     assert "Next: Look at what it is and move it away" in boxes[box][1]
+
+
+def test_what_is_closed_to_the_application_is_the_box_of_directories(
+    site: Site, tmp_path: Path, project: Project
+) -> None:
+    """Its user is another than that of the directories, which nobody who looks as root would see."""
+    site.world.root.chmod(0o777)
+    project.write({"services": {"web": service(user="1234:1234", volumes=[f"{site.world.root}:/data"])}})
+    project.compose("up", "-d")
+    given = {
+        "checklist_project_src": str(project.folder),
+        "checklist_project_name": project.name,
+        "checklist_data_service": "web",
+        "checklist_data_root": "/data",
+    }
+    boxes_of_disk = ["database", "directories", "workspaces"]
+    site.world.call(state="reset")
+    code, boxes, output = go(site, tmp_path, boxes_of_disk, **given)
+    assert code == 0, output
+    (site.world.root / "visitor-003/default-project").chmod(0o700)
+    code, boxes, _ = go(site, tmp_path, boxes_of_disk, **given)
+    assert code != 0
+    assert results(boxes) == {"database": "passed", "directories": "failed", "workspaces": "passed"}
+    assert (
+        "visitor-003: the application runs as user 1234, and visitor-003/default-project is 0:0"
+        in boxes["directories"][1]
+    )
+    assert "Next: Give it the owner" in boxes["directories"][1]
+    site.world.root.chmod(0o700)
+    code, boxes, _ = go(site, tmp_path, boxes_of_disk, **given)
+    assert code != 0
+    assert results(boxes) == {"database": "passed", "directories": "failed", "workspaces": "passed"}
+    assert "pool: the application runs as user 1234" in boxes["directories"][1]
 
 
 @pytest.mark.parametrize("lost", ["file", "table"])
