@@ -156,15 +156,15 @@ class Opened:
         wish = self.wish
         place = self.data_root()
         self._provide_root(place)
-        self._root = Root(place, wish.settings, Access(place, self._worker(str(place))))
+        self._root = Root(place, wish.settings, Access(place, self._workers(str(place))))
         records = Records(self.store, wish.schema, wish.settings)
         template = Template(wish.template, wish.settings.marker, wish.run, self._cache, wish.report)
         return Pool(records, self._root, template, wish.settings, wish.report)
 
-    def _worker(self, path: str) -> Worker | None:
+    def _workers(self, path: str) -> list[Worker]:
         options, running = self.wish.options, self.wish.application
-        services = [options[name] for name in ("service", "data_service") if options[name]]
-        return running.worker(services, path) if running is not None else None
+        services = list(dict.fromkeys(options[name] for name in ("service", "data_service") if options[name]))
+        return running.workers(services, path) if running is not None else []
 
     def _provide_root(self, place: HostPath) -> None:
         """A directory that is missing in a volume is made, with owner and mode of the one that it is in: a new volume
