@@ -14,7 +14,7 @@ from typing import Any
 from ..report.finding import Finding, ShipshapeError, failure
 from ..report.result import Report
 from .access import Access, Worker
-from .conform import MISSING_TABLE, differences
+from .conform import MISSING_TABLE, differences, lasting
 from .disk import Root, refuse_link
 from .model import Settings, settings
 from .place import Application
@@ -102,6 +102,10 @@ class Opened:
         found = differences(self.wish.schema, live, self.sqlite, self.store.nowhere)
         self.differences = [*found, *self.store.doubts]
         return [finding for finding in self.differences if finding.severity == "critical"]
+
+    def transferable(self) -> list[Finding]:
+        """What keeps a slot's project from being somebody else's while the slot has another."""
+        return lasting(self.wish.schema, self.store.describe(self.wish.schema.projects.name))
 
     def provide(self) -> list[Finding]:
         """The same, after missing tables were made: our own, or the application's by its own command. In check mode
