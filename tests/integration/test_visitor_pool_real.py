@@ -48,3 +48,51 @@ def test_one_that_has_another_value_for_each_is(world: World) -> None:
     assert (world.root / "alice/default-project/scitex/writer/thesis.tex").read_text() == "precious"
     assert not world.well()["changed"]
     world.is_whole()
+
+
+WRONG = [
+    ("users", {"email": "{username}@" + "x" * 300}, "value too long for type character varying(254)"),
+    ("users", {"date_joined": "no time"}, "invalid input syntax for type timestamp with time zone"),
+    ("projects", {"key": "uuid()"}, "value too long for type character varying(6)"),
+    ("projects", {"created_at": "now()", "updated_at": "{number}-{number}"}, "invalid input syntax for type timestamp"),
+]
+
+
+@pytest.mark.parametrize(("part", "constants", "why"), WRONG)
+def test_a_value_that_the_database_would_not_take_is_foretold_and_said_once(
+    heavy: World, part: str, constants: dict[str, str], why: str
+) -> None:
+    heavy.sql("ALTER TABLE project_app_project ADD COLUMN key varchar(6)")
+    usual: dict[str, dict[str, str]] = {
+        "users": {"email": "", "first_name": "", "last_name": "", "date_joined": "now()"},
+        "projects": {"description": "", "created_at": "now()", "updated_at": "now()"},
+    }
+    for check in (True, False):
+        schema = {"token": "sha256", part: {"constants": {**usual[part], **constants}}}
+        result = heavy.call(check=check, schema=schema)
+        assert result["failed"]
+        assert not result["changed"]
+        assert result["msg"].count(why) == 1
+        assert [at["code"] for at in result["findings"] if at["severity"] == "critical"] == ["database-refused"]
+    heavy.well()
+
+
+def test_a_name_that_the_database_would_not_take_is_foretold(heavy: World) -> None:
+    heavy.sql("ALTER TABLE auth_user ALTER username TYPE varchar(11)")
+    for check in (True, False):
+        result = heavy.call(check=check, prefix="anonymous-")
+        assert result["failed"]
+        assert not result["changed"]
+        assert result["msg"].count("character varying(11)") == 1
+    heavy.well()
+
+
+def test_nothing_is_no_value_for_a_column_that_must_have_one(world: World) -> None:
+    world.options["schema"] = {"projects": {"constants": {"description": None, "created_at": None, "updated_at": None}}}
+    world.sql("ALTER TABLE project_app_project ADD COLUMN filled varchar(9) NOT NULL DEFAULT 'x'")
+    world.options["schema"]["projects"]["constants"]["filled"] = None
+    for check in (True, False):
+        result = world.call(check=check)
+        assert result["failed"]
+        assert codes(result, "project_app_project.created_at") == ["column-without-value"]
+        assert codes(result, "project_app_project.filled") == ["column-without-value"]

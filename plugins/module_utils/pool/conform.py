@@ -131,12 +131,13 @@ def _is(live: LiveColumn, kind: str, sqlite: bool) -> bool:
 
 
 def _unfilled(part: str, table: Table, live: LiveTable, flag: str) -> Iterator[Finding]:
-    known = {*table.columns.values(), *table.constants, flag}
+    empty = {name for name, value in table.constants.items() if value is None}
+    known = {*table.columns.values(), *table.constants, flag} - empty
     if "id" in table.columns and table["id"] not in table.constants:
         known -= {table["id"]}
     for name, column in live.columns.items():
-        if column.not_null and not column.filled and name not in known:
-            what = "it must not be null, and nobody gives it a value"
+        if column.not_null and name not in known and (name in empty or not column.filled):
+            what = f"it must not be null, and {'it is to be that' if name in empty else 'nobody gives it a value'}"
             remedy = f"Give it one in schema.{part}.constants"
             yield Finding(CRITICAL, f"{table.name}.{name}", "column-without-value", what, remedy)
 
