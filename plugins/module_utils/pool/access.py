@@ -74,17 +74,16 @@ class Access:
 
     def __init__(self, place: HostPath, workers: Sequence[Worker]) -> None:
         self._path = str(place)
-        known = all(at.certain for at in workers) and _modes_decide(self._path)
+        known = bool(workers) and all(at.certain for at in workers) and _modes_decide(self._path)
         self._workers = tuple(dict.fromkeys(workers)) if known else ()
         ways = [(worker, self._shut(worker)) for worker in self._workers]
         self.denied = _by_all(why for _worker, why in ways)  # why none even comes to the slots; '' when one does
         self._workers = tuple(worker for worker, why in ways if not why) or self._workers
 
     def _shut(self, worker: Worker) -> str:
-        path = worker.mount or self._path
-        paths = [path]
-        for part in self._path[len(path) :].strip("/").split("/"):
-            paths += [path := os.path.join(path, part)] if part else []
+        paths = [worker.mount or self._path]
+        for part in filter(None, self._path[len(paths[0]) :].split("/")):
+            paths.append(os.path.join(paths[-1], part))
         reasons = (worker.refusal(at, ENTER) for at in paths)
         return next((reason for reason in reasons if reason), "")
 
@@ -121,14 +120,14 @@ def _of_slot(worker: Worker, root: int, names: Sequence[str], depth: int) -> str
 
 def _modes_decide(path: str) -> bool:
     try:
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             about = _text(f"/proc/self/fdinfo/{fd}")
         finally:
             os.close(fd)
         [number] = [line.split()[1] for line in about.splitlines() if line.startswith("mnt_id:")]
         return decided(_text("/proc/self/mountinfo"), number)
-    except (OSError, ValueError):
+    except (OSError, ValueError, IndexError):
         return False
 
 
