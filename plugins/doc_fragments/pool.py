@@ -82,8 +82,8 @@ options:
       - Directory that holds a directory for each user. All that is made in it gets its owner and its mode.
       - A path on the target, or in the containers of O(data_service). There is no default, because nothing can be
         guessed of it.
-      - A container of O(service), or else of O(data_service), that runs and has it mounted shows as which user the
-        application works there. A slot that this user may not enter, read or write is not counted as allocatable.
+      - The containers of O(service) and O(data_service) that run and have it mounted to write show as which users the
+        application works there. A slot that none of them may enter, read and write is not counted as allocatable.
     type: str
   data_service:
     description:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ..report.finding import CRITICAL, WARNING, Finding
 from .model import QUARANTINED
-from .schema import ALLOCATIONS, PROJECTS, USERS, Schema, Table, varies
+from .schema import ALLOCATIONS, PROJECTS, USERS, Schema, Table, renews, varies
 from .store import BOOLEAN, INTEGER, JSON, LIST, OTHER, PADDED, TEXT, TIME, LiveColumn, LiveTable
 
 MISSING_TABLE = "table-missing"
@@ -131,12 +131,13 @@ def _is(live: LiveColumn, kind: str, sqlite: bool) -> bool:
 
 
 def _unfilled(part: str, table: Table, live: LiveTable, flag: str) -> Iterator[Finding]:
-    known = {*table.columns.values(), *table.constants, flag}
+    empty = {name for name, value in table.constants.items() if value is None}
+    known = {*table.columns.values(), *table.constants, flag} - empty
     if "id" in table.columns and table["id"] not in table.constants:
         known -= {table["id"]}
     for name, column in live.columns.items():
-        if column.not_null and not column.filled and name not in known:
-            what = "it must not be null, and nobody gives it a value"
+        if column.not_null and name not in known and (name in empty or not column.filled):
+            what = f"it must not be null, and {'it is to be that' if name in empty else 'nobody gives it a value'}"
             remedy = f"Give it one in schema.{part}.constants"
             yield Finding(CRITICAL, f"{table.name}.{name}", "column-without-value", what, remedy)
 
@@ -160,3 +161,19 @@ def _shared(part: str, table: Table, live: LiveTable, flag: str) -> Iterator[Fin
         what = f"a unique index lets only one row have the same {names}, which all free slots have in common"
         remedy = "Make that index one of something else, or a partial one, as of active rows only"
         yield Finding(CRITICAL, f"{table.name}.{names}", "unique-in-the-way", what, remedy)
+
+
+def lasting(schema: Schema, live: LiveTable | None) -> list[Finding]:
+    """Indexes of projects that keep a slot from having another one while somebody has its first."""
+    table = schema.projects
+    same = {table[name] for name in _SHARED[PROJECTS] if table.has(name)} | {schema.workspace_flag}
+    same |= {name for name, value in table.constants.items() if not renews(value)}
+    found = []
+    for columns in sorted(sorted(unique) for unique in (live.unique if live else ()) if unique <= same):
+        names = ", ".join(columns)
+        what = (
+            f"a project that is transferred keeps its {names}, and a unique index lets the slot's next one not have it"
+        )
+        remedy = f"Nothing was moved. Give {names} another value for each row in schema.{PROJECTS}.constants, as uuid()"
+        found.append(Finding(CRITICAL, f"{table.name}.{names}", "unique-in-the-way", what, remedy))
+    return found

@@ -156,7 +156,10 @@ _LACKS = {
     ALLOCATION: ("allocation-missing", "has no row in the table of allocations"),
 }
 _WRONG_FLAG = {USER: "user-flag-wrong", PROJECT: "project-flag-wrong"}
-OPEN_IT = "Give it the owner and the mode that all in it shall have (chown, chmod), then run state: present"
+OPEN_IT = (
+    "Give it the owner and the mode that all in it shall have (chown, chmod), then run state: present. Where another "
+    "service works there, name that one in `data_service`"
+)
 _OPEN = "Give it the owner of data_root (chown -R), or run state: present, which makes a free slot's anew"
 _REPAIR = "Run module visitor_pool with state: present, which makes what is missing"
 

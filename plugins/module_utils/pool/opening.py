@@ -14,7 +14,7 @@ from typing import Any
 from ..report.finding import Finding, ShipshapeError, failure
 from ..report.result import Report
 from .access import Access, Worker
-from .conform import MISSING_TABLE, differences
+from .conform import MISSING_TABLE, differences, lasting
 from .disk import Root, refuse_link
 from .model import Settings, settings
 from .place import Application
@@ -103,6 +103,10 @@ class Opened:
         self.differences = [*found, *self.store.doubts]
         return [finding for finding in self.differences if finding.severity == "critical"]
 
+    def transferable(self) -> list[Finding]:
+        """What keeps a slot's project from being somebody else's while the slot has another."""
+        return lasting(self.wish.schema, self.store.describe(self.wish.schema.projects.name))
+
     def provide(self) -> list[Finding]:
         """The same, after missing tables were made: our own, or the application's by its own command. In check mode
         tables that would be made count as empty ones."""
@@ -156,15 +160,15 @@ class Opened:
         wish = self.wish
         place = self.data_root()
         self._provide_root(place)
-        self._root = Root(place, wish.settings, Access(place, self._worker(str(place))))
+        self._root = Root(place, wish.settings, Access(place, self._workers(str(place))))
         records = Records(self.store, wish.schema, wish.settings)
         template = Template(wish.template, wish.settings.marker, wish.run, self._cache, wish.report)
         return Pool(records, self._root, template, wish.settings, wish.report)
 
-    def _worker(self, path: str) -> Worker | None:
+    def _workers(self, path: str) -> list[Worker]:
         options, running = self.wish.options, self.wish.application
-        services = [options[name] for name in ("service", "data_service") if options[name]]
-        return running.worker(services, path) if running is not None else None
+        services = list(dict.fromkeys(options[name] for name in ("service", "data_service") if options[name]))
+        return running.workers(services, path) if running is not None else []
 
     def _provide_root(self, place: HostPath) -> None:
         """A directory that is missing in a volume is made, with owner and mode of the one that it is in: a new volume

@@ -62,6 +62,7 @@ class Operation:
             before = pool.look()
         after: Seen | None = None
         if state_wanted == "transferred":
+            raise_for(self._opened.transferable())
             transfer.run(*(self._options[name] for name in ("slot", "session_key", "token", "to_user")))
         else:
             failed, after = self._converge(pool, state_wanted, before, transfer.stuck)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import posixpath
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..report.finding import ShipshapeError, failure
@@ -41,24 +43,41 @@ class Application:
             what = f"the engine is on another machine, and so is {path} of service {service}"
             raise failure(service, "data-elsewhere", what, "Run this on the machine of the engine")
         path = posixpath.normpath(path)
-        mounts = self._mounted(service) or self._defined(service)
-        found = covering(mounts, path)
-        if found is None:
-            held = ", ".join(sorted(mounts)) or "nothing"
+        mounted = self._mounted(service)
+        defined = {} if mounted else self._defined(service)
+        target = above([*mounted, *defined], path)
+        if target is None:
+            held = ", ".join(sorted([*mounted, *defined])) or "nothing"
             what = f"{path} is in no volume of service {service} (it mounts {held}), so it goes with the container"
             raise failure(service, "data-in-no-volume", what, f"Mount a volume at {path}, or check `{option}`")
+        place = mounted[target] if mounted else self._place(defined[target])
+        return HostPath(place.mount, _part(posixpath.join(place.inside, posixpath.relpath(path, target))))
+
+    def workers(self, services: Sequence[str], path: str) -> list[Worker]:
+        """The processes that work in `path`, a path on this machine: those of the services' containers that run and
+        have it mounted to write. Nobody when one of these services does not run, or its processes are not seen here:
+        it may be the one that works there, and the others read or save what it has made."""
+        found = []
+        for service in services if self._connection.local else ():
+            held = [at.raw for at in self._containers if at.service == service and at.status == "running"]
+            if not held and self._is_to_write(service, path):
+                return []
+            for raw in held:
+                mount = above(_to_write(raw), path)
+                process = worker(int(raw["State"]["Pid"]), str(raw["Id"])) if mount else None
+                if mount and process is None:
+                    return []
+                found += [replace(process, mount=mount)] if mount and process else []
         return found
 
-    def worker(self, services: Sequence[str], path: str) -> Worker | None:
-        """The process that works in `path`, a path on this machine: of the first of the services with a container that
-        runs and has it mounted to write. None when there is none, or when its processes are not seen here."""
-        held = [at for service in services for at in self._containers if at.service == service]
-        running = [at.raw for at in held if at.status == "running"] if self._connection.local else []
-        for raw in running:
-            mounts = raw.get("Mounts") or []
-            if covering({at["Source"]: "" for at in mounts if at.get("Source") and at.get("RW")}, path):
-                return worker(int(raw["State"]["Pid"]), str(raw["Id"]))
-        return None
+    def _is_to_write(self, service: str, path: str) -> bool:
+        """Whether a service that does not run has `path` mounted when it does."""
+        held = [at.raw for at in self._containers if at.service == service]
+        sources = [mount for raw in held for mount in _to_write(raw)]
+        for mount in [] if held else self._defined(service).values():
+            with suppress(ShipshapeError):  # a volume that is not there is not that of `path`
+                sources += [] if mount.get("read_only") else [str(self._place(mount))]
+        return above(sources, path) is not None
 
     def need(self, service: str, option: str) -> None:
         if service not in self._project.services:
@@ -77,23 +96,24 @@ class Application:
             remedy = "Its last lines are in `logs`; mend the cause and run this again"
             raise failure(service, _FAILED[option], what, remedy, error.logs) from error
 
-    def _mounted(self, service: str) -> dict[str, str]:
-        """Target to source of what the service's container mounts; a running one tells best."""
+    def _mounted(self, service: str) -> dict[str, HostPath]:
+        """What the service's container mounts, by target; a running one tells best."""
         held = [at for at in self._containers if at.service == service]
         held.sort(key=lambda at: at.status != "running")
-        mounts: Sequence[Mapping[str, Any]] = held[0].raw.get("Mounts") or [] if held else []
-        return {str(at["Destination"]): str(at["Source"]) for at in mounts if at.get("Source")}
+        return {str(at["Destination"]): place for at, place in _mounts(held[0].raw)} if held else {}
 
-    def _defined(self, service: str) -> dict[str, str]:
-        """The same from the Compose file, for a service that has no container yet."""
-        found = {}
-        for mount in self._project.services[service].definition.get("volumes") or []:
-            if mount.get("type") == "bind" and mount.get("source"):
-                found[str(mount["target"])] = str(mount["source"])
-            elif mount.get("type") == "volume" and mount.get("source"):
-                place = self._volume(str(mount["source"]))
-                found.update({str(mount["target"]): place} if place else {})
-        return found
+    def _defined(self, service: str) -> dict[str, Mapping[str, Any]]:
+        """The same as the Compose file has it, for a service that has no container yet."""
+        project_service = self._project.services.get(service)
+        mounts = (project_service.definition.get("volumes") if project_service else None) or []
+        held = [at for at in mounts if at.get("source") and at.get("type") in ("bind", "volume")]
+        return {posixpath.normpath(str(at["target"])): at for at in held}
+
+    def _place(self, mount: Mapping[str, Any]) -> HostPath:
+        source = str(mount["source"])
+        if mount["type"] == "bind":
+            return HostPath(source)
+        return HostPath(self._volume(source), _part((mount.get("volume") or {}).get("subpath")))
 
     def _volume(self, key: str) -> str:
         from ..engine.connection import EngineRefusedError, path_segment
@@ -111,11 +131,28 @@ class Application:
             raise failure(key, "volume-missing", what, remedy) from refused
 
 
-def covering(mounts: Mapping[str, str], path: str) -> HostPath | None:
-    """Where `path` is, given target and source of each mount; None when it is in none of them. Pure."""
-    for target in sorted(mounts, key=len, reverse=True):
-        base = target.rstrip("/") or "/"
-        if path == base or path.startswith(base.rstrip("/") + "/"):
-            rest = path[len(base) :].strip("/")
-            return HostPath(mounts[target], rest)
-    return None
+def above(places: Iterable[str], path: str) -> str | None:
+    """The deepest of the places that `path` is, or is below; None when it is in none of them. Pure."""
+    held = [at for at in places if path == at or path.startswith(at.rstrip("/") + "/")]
+    return max(held, key=len, default=None)
+
+
+def _mounts(raw: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], HostPath]]:
+    """What a container mounts, and where that is here. Of a part of a volume the engine tells only the volume's place;
+    which part is in what the container was made with."""
+    made = (raw.get("HostConfig") or {}).get("Mounts") or []
+    parts = {posixpath.normpath(at["Target"]): (at.get("VolumeOptions") or {}).get("Subpath") for at in made}
+    for mount in raw.get("Mounts") or []:
+        if mount.get("Source"):
+            part = parts.get(posixpath.normpath(mount["Destination"]))
+            yield mount, HostPath(str(mount["Source"]), _part(part))
+
+
+def _to_write(raw: Mapping[str, Any]) -> list[str]:
+    return [str(place) for mount, place in _mounts(raw) if mount.get("RW")]
+
+
+def _part(path: str | None) -> str:
+    """Below a mount; '' for all of it."""
+    below = posixpath.normpath(path or ".").strip("/")
+    return "" if below == "." else below

@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..report.finding import WARNING, Finding, ShipshapeError, failure
-from .model import FOREVER, MOST
+from .model import MOST
 from .store import (
     BOOLEAN,
     INTEGER,
@@ -34,6 +34,7 @@ from .store import (
     lost,
     refused,
 )
+from .times import Far, read_any_time
 from .watch import watched
 
 # The class of our advisory locks: "SHIP". Applications use the same (see the README of role visitor_pool).
@@ -121,7 +122,7 @@ class PostgresqlStore:
             self._connection = watched(psycopg.Connection, asked).connect(autocommit=True, **asked)
             self._run("begin", "SET TIME ZONE 'UTC'")  # columns without a zone hold UTC
             self._run("begin", "SET DateStyle TO 'ISO, MDY'")  # psycopg reads no other
-            _read_any_time(self._connection)
+            read_any_time(self._connection)
             pooled = self._rows("begin", "SELECT pg_backend_pid()") != [(self._connection.info.backend_pid,)]
         except psycopg.Error as error:
             words = " ".join(str(error).split())
@@ -193,10 +194,11 @@ class PostgresqlStore:
         if not rows:
             return
         names = self._columns(list(rows[0]))
-        text = self._sql.SQL(
-            "INSERT INTO {table} ({names}) SELECT {names} FROM jsonb_to_recordset(%s::jsonb) AS r({typed})"
-        ).format(table=self._table(table), names=names, typed=self._typed(table, rows[0]))
+        text = self._sql.SQL("INSERT INTO {} ({}) {}").format(self._table(table), names, self._read(table, rows[0]))
         self._run(f"add rows to {table}", text, (_json([self._ready(table, row) for row in rows]),))
+
+    def rehearse(self, table: str, row: Row) -> None:
+        self._rows(f"add rows to {table}", self._read(table, row), (_json([self._ready(table, row)]),))
 
     def update(self, table: str, key: str, changes: Sequence[Change]) -> set[Any]:
         if not changes:
@@ -304,6 +306,11 @@ class PostgresqlStore:
         listed = ((self._name(name), self._sql.SQL(types.get(name, "text").replace("%", "%%"))) for name in names)
         return self._sql.SQL(", ").join(self._sql.SQL(" ").join(pair) for pair in listed)
 
+    def _read(self, table: str, names: Iterable[str]) -> Any:
+        """Rows out of JSON, as the table's columns have them."""
+        listed, typed = self._columns(list(names)), self._typed(table, names)
+        return self._sql.SQL("SELECT {} FROM jsonb_to_recordset(%s::jsonb) AS r({})").format(listed, typed)
+
     def _named(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Row]:
         return [dict(zip(columns, row)) for row in rows]
 
@@ -342,7 +349,7 @@ def _json(rows: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, _Far):
+    if isinstance(value, Far):
         return value.text
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
@@ -357,43 +364,3 @@ def _document(value: Any) -> Any:
 
 def _kind(name: str) -> str:
     return LIST if name.startswith("_") else _KINDS.get(name, OTHER)
-
-
-class _Far(datetime):
-    """A time that Python has no value for, `infinity` or one of the year 20000. It stands for the latest or the
-    earliest that there is; `text` is what the database has, so that the row is still known by it."""
-
-    text = ""
-
-
-def _read_any_time(connection: Any) -> None:
-    """psycopg raises for such times, and with that would keep all other rows from being read."""
-    from psycopg.errors import DataError
-    from psycopg.types.datetime import TimestampLoader, TimestamptzLoader
-
-    def far(data: Any, zone: timezone | None) -> _Far:
-        text = bytes(data).decode()
-        early = text.startswith("-") or text.endswith("BC")
-        at = datetime.min if early else FOREVER
-        found = _Far(at.year, at.month, at.day, tzinfo=zone)
-        found.text = text
-        return found
-
-    class Timestamptz(TimestamptzLoader):
-        def load(self, data: Any) -> datetime:
-            try:
-                found: datetime = super().load(data)
-            except DataError:
-                return far(data, timezone.utc)
-            return found
-
-    class Timestamp(TimestampLoader):
-        def load(self, data: Any) -> datetime:
-            try:
-                found: datetime = super().load(data)
-            except DataError:
-                return far(data, None)
-            return found
-
-    connection.adapters.register_loader("timestamptz", Timestamptz)
-    connection.adapters.register_loader("timestamp", Timestamp)

@@ -22,6 +22,7 @@ from .disk import Root
 from .model import QUARANTINED, RESETTING, Lease, Project, Seen, Settings, Slot, User
 from .plan import DRAIN, MAKE, QUARANTINE, REMOVE, Plan, Work, stray
 from .records import Records
+from .schema import PROJECTS, USERS
 from .store import chunks
 from .template import Node, Template
 
@@ -87,8 +88,7 @@ class Pool:
 
     def foretell(self, plan: Plan) -> None:
         """Check mode: the same, in the same order."""
-        if any(work.kind == MAKE for work in plan.works):
-            self.root.access.need()
+        if self._can(plan):
             self.template.check()
         for lease in plan.strays:
             self.report.planned(*stray(lease))
@@ -98,8 +98,7 @@ class Pool:
 
     def run(self, plan: Plan, seen: Seen) -> list[Finding]:
         """Does it all; gives a critical finding for each slot with which it did not work, the others go on."""
-        if any(work.kind == MAKE for work in plan.works):
-            self.root.access.need()
+        if self._can(plan):
             self.template.tree()  # before anything is begun that needs it
         if plan.strays:
             with self._timed([stray(lease) for lease in plan.strays]):
@@ -108,6 +107,17 @@ class Pool:
         for batch in self._batches(plan.works):
             failed += self._batch(batch, seen)
         return failed
+
+    def _can(self, plan: Plan) -> bool:
+        """Whether slots are to be made. Raises for what would be in the way of each of them."""
+        made = [work for work in plan.works if work.kind == MAKE]
+        if made:
+            self.root.access.need()
+            new = {USERS: [at.slot.user is None or at.fresh for at in made]}
+            new[PROJECTS] = [at.slot.project is None or at.fresh for at in made]
+            parts = [part for part in new if any(new[part])]
+            self.records.rehearse(max(at.number for at in made), self.records.store.now(), parts)
+        return bool(made)
 
     def _batches(self, works: Sequence[Work]) -> Iterator[list[Work]]:
         """New slots first: they can be handed out while others are cleaned."""

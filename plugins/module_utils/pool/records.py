@@ -14,7 +14,7 @@ from uuid import UUID
 
 from .model import FOREVER, QUARANTINED, RESETTING, Lease, Project, Settings, User
 from .receipts import octets
-from .schema import SHA256, Schema
+from .schema import PROJECTS, SHA256, USERS, Schema
 from .store import Change, Row, Store
 
 _UNUSABLE = ("!", "*")
@@ -123,18 +123,23 @@ class Records:
 
     # -- making -----------------------------------------------------------------------------------------------------
 
+    def rehearse(self, number: int, now: datetime, parts: Collection[str]) -> None:
+        """Raises for what the database would not take of these parts of the slot."""
+        rows = {USERS: self._user_row(number, now), PROJECTS: self._project_row(number, now)}
+        for part in parts:
+            self.store.rehearse(self.schema.tables[part].name, rows[part])
+
     def add_users(self, numbers: Collection[int], now: datetime) -> None:
-        table, flag = self.schema.users, self.schema.user_flag
-        rows = []
-        for number in sorted(numbers):
-            name = self._settings.name(number)
-            row = {**table.filled(now, name, number), table["username"]: name}
-            if table.has("password"):
-                row[table["password"]] = f"!{secrets.token_hex(20)}"
-            row.update({table[column]: False for column in ("is_superuser", "is_staff") if table.has(column)})
-            row.update({table["is_active"]: True} if table.has("is_active") else {})
-            rows.append({**row, **({flag: True} if flag else {})})
-        self.store.insert(table.name, rows)
+        self.store.insert(self.schema.users.name, [self._user_row(number, now) for number in sorted(numbers)])
+
+    def _user_row(self, number: int, now: datetime) -> dict[str, Any]:
+        table, flag, name = self.schema.users, self.schema.user_flag, self._settings.name(number)
+        row = {**table.filled(now, name, number), table["username"]: name}
+        if table.has("password"):
+            row[table["password"]] = f"!{secrets.token_hex(20)}"
+        row.update({table[column]: False for column in ("is_superuser", "is_staff") if table.has(column)})
+        row.update({table["is_active"]: True} if table.has("is_active") else {})
+        return {**row, **({flag: True} if flag else {})}
 
     def activate(self, users: Collection[Any], active: bool) -> None:
         """Has the application offer the slots of these users, or not."""
@@ -178,14 +183,16 @@ class Records:
         return {users[at[owner]]: names[users[at[owner]]] for at in owned if at[projects["slug"]] == ours}
 
     def add_projects(self, owners: Mapping[int, Any], now: datetime) -> None:
-        table, flag, project = self.schema.projects, self.schema.workspace_flag, self._settings.project
-        rows = []
-        for number, owner in sorted(owners.items()):
-            row = {**table.filled(now, self._settings.name(number), number), table["slug"]: project}
-            row[table["owner_id"]] = owner
-            row.update({table["name"]: project} if table.has("name") else {})
-            rows.append({**row, **({flag: True} if flag else {})})
+        table = self.schema.projects
+        rows = [{**self._project_row(at, now), table["owner_id"]: owner} for at, owner in sorted(owners.items())]
         self.store.insert(table.name, rows)
+
+    def _project_row(self, number: int, now: datetime) -> dict[str, Any]:
+        """Without its owner."""
+        table, flag, project = self.schema.projects, self.schema.workspace_flag, self._settings.project
+        row = {**table.filled(now, self._settings.name(number), number), table["slug"]: project}
+        row.update({table["name"]: project} if table.has("name") else {})
+        return {**row, **({flag: True} if flag else {})}
 
     def add_allocations(self, numbers: Collection[int], now: datetime, *, resetting: bool = False) -> None:
         """Free ones, or ones that nobody may have yet."""

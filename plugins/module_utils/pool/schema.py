@@ -179,3 +179,12 @@ def varies(value: Any) -> bool:
     if isinstance(value, Mapping):
         return any(varies(entry) for entry in value.values())
     return any(varies(entry) for entry in value) if isinstance(value, list) else value is None
+
+
+def renews(value: Any) -> bool:
+    """Whether the next row of the same slot gets another value of this constant, or none at all."""
+    if isinstance(value, str):
+        return value in (NOW, UUID)
+    if isinstance(value, Mapping):
+        return any(renews(entry) for entry in value.values())
+    return any(renews(entry) for entry in value) if isinstance(value, list) else value is None

@@ -77,6 +77,9 @@ class Store(Protocol):
 
     def insert(self, table: str, rows: Sequence[Row]) -> None: ...
 
+    def rehearse(self, table: str, row: Row) -> None:
+        """Raises when the columns of such a new row can have no such values. Changes nothing."""
+
     def update(self, table: str, key: str, changes: Sequence[Change]) -> set[Any]:
         """Makes the changes, all with the same columns; gives the keys of the rows that were as their `old` says."""
 

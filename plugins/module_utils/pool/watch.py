@@ -22,18 +22,20 @@ def watched(base: type[Any], keywords: Mapping[str, Any]) -> type[Any]:
     """psycopg's class of connections `base`, made so that waiting ends when the server does not answer others either.
     A statement that only takes long, because somebody has locked a table, is not disturbed."""
 
-    def lets_in() -> bool:
-        """Whether the server says anything at all within its time; a refusal is an answer, too."""
+    def lets_in(info: Any) -> bool:
+        """Whether the server of a connection says anything at all within its time; a refusal is an answer, too. It is
+        the very one that is asked: of several, another may have taken over."""
         begun = time.monotonic()
         try:
-            base.connect(**{**keywords, "connect_timeout": LOGIN}).close()
+            same = {"host": info.host, "hostaddr": info.hostaddr, "port": info.port}
+            base.connect(**{**keywords, **same, "connect_timeout": LOGIN}).close()
         except Exception:
             return time.monotonic() - begun < LOGIN - 1
         return True
 
     class Watched(base):  # type: ignore[misc]
         def wait(self, steps: Generator[Any, Any, Any], *words: Any, **options: Any) -> Any:
-            with _Watch(self.fileno(), lets_in):
+            with _Watch(self.fileno(), lambda: lets_in(self.info)):
                 return super().wait(steps, *words, **options)
 
     return Watched
@@ -49,7 +51,8 @@ class _Watch:
         self._timer.daemon = True
 
     def __enter__(self) -> None:
-        self._timer.start()
+        with suppress(RuntimeError):  # where no thread can be had it is waited without end, as it always was
+            self._timer.start()
 
     def __exit__(self, *_error: object) -> None:
         with self._turn:  # afterwards the descriptor may be another connection's

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.pool.walk import 
 ALL = READ | WRITE | ENTER
 HERE = ((0, 4294967295),)
 REMAPPED = ((100000, 65536),)
-OVERRIDE, SEARCH = 1 << 1, 1 << 2
+OVERRIDE, SEARCH, SETUID = 1 << 1, 1 << 2, 1 << 7
 
 
 def about(uid: int, gid: int, mode: int) -> os.stat_result:
@@ -106,7 +107,7 @@ PLACES = [
 ]
 
 
-def refusal(root: Path, who: Worker | None, depth: int = 4) -> str:
+def refusal(root: Path, *who: Worker, depth: int = 4) -> str:
     fd = os.open(root, os.O_RDONLY)
     try:
         return Access(HostPath(str(root)), who).refusal(fd, NAMES, depth)
@@ -121,13 +122,13 @@ def test_what_is_needed_of_each_directory(slot: Path, place: str, mode: int, ref
     found = refusal(slot, worker(4321))
     assert bool(found) is refused
     assert not found or found == f"the application runs as user 4321, and {place} is 4321:4321, mode {mode:04o}"
-    assert refusal(slot, None) == ""
+    assert refusal(slot) == ""
 
 
 def test_what_is_not_there_is_not_judged(slot: Path) -> None:
     (slot / "visitor-001/default-project/work").chmod(0)
-    assert refusal(slot, worker(4321), 2) == ""
-    assert refusal(slot, worker(4321), 3)
+    assert refusal(slot, worker(4321), depth=2) == ""
+    assert refusal(slot, worker(4321), depth=3)
 
 
 def test_whom_a_list_lets_in_is_let_in(slot: Path) -> None:
@@ -147,8 +148,53 @@ def test_whom_a_list_lets_in_is_let_in(slot: Path) -> None:
 
 
 def test_the_way_to_the_slots_is_looked_at_first(slot: Path) -> None:
-    assert Access(HostPath(str(slot), "visitor-001/default-project"), worker()).denied == ""
+    place = HostPath(str(slot), "visitor-001/default-project")
+    who = replace(worker(), mount=str(slot))
+    assert Access(place, [who]).denied == ""
     (slot / "visitor-001").chmod(0o700)
-    found = Access(HostPath(str(slot), "visitor-001/default-project"), worker())
+    found = Access(place, [who])
     assert found.denied.endswith(f"and {slot}/visitor-001 is 4321:4321, mode 0700")
-    assert Access(HostPath(str(slot), "visitor-001/default-project"), None).denied == ""
+    assert Access(place, []).denied == ""
+    assert Access(place, [worker()]).denied == "", "it begins where the application's mount does"
+    assert Access(place, [who, worker()]).denied == "", "one comes in"
+
+
+def test_what_one_may_is_open(slot: Path) -> None:
+    (slot / "visitor-001").chmod(0o700)
+    assert refusal(slot, worker(), worker(1001)).startswith("the application runs as user 1000")
+    assert refusal(slot, worker(), worker(4321)) == ""
+
+
+def test_each_must_come_all_the_way(slot: Path) -> None:
+    (slot / "visitor-001").chmod(0o700)
+    os.chown(slot / "visitor-001/default-project/work", 1000, 1000)
+    assert refusal(slot, worker(), worker(4321))
+
+
+def test_who_may_become_another_is_not_who_works(slot: Path) -> None:
+    (slot / "visitor-001").chmod(0o700)
+    assert refusal(slot, worker(0))
+    assert refusal(slot, worker(0, capabilities=SETUID)) == ""
+    assert refusal(slot, worker(1000), worker(0, capabilities=SETUID)) == ""
+
+
+MOUNTS = """22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+122 22 0:40 / /nfs rw shared:1 master:2 - nfs4 server:/data rw,vers=4.2
+23 22 0:41 / /fuse rw - fuse.s3fs s3fs rw,user_id=0,allow_other
+24 22 8:1 /data /mapped rw,idmapped - ext4 /dev/sda1 rw
+25 22 0:42 / /memory rw - tmpfs tmpfs rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [("22", True), ("122", False), ("23", False), ("24", False), ("25", True), ("2", False)]
+)
+def test_whether_modes_decide_is_the_file_systems(number: str, expected: bool) -> None:
+    assert access.decided(MOUNTS, number) is expected
+
+
+def test_nothing_is_refused_where_modes_do_not_decide(slot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slot.chmod(0o700)
+    assert Access(HostPath(str(slot)), [worker()]).denied
+    monkeypatch.setattr(access, "_DECIDING", {"nothing"})
+    assert Access(HostPath(str(slot)), [worker()]).denied == ""

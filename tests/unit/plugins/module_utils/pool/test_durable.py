@@ -24,7 +24,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.report.result imp
 def root(tmp_path: Path) -> Iterator[Root]:
     (tmp_path / "users").mkdir()
     place = HostPath(str(tmp_path / "users"))
-    found = Root(place, Settings(), Access(place, None))
+    found = Root(place, Settings(), Access(place, []))
     yield found
     found.close()
 
