@@ -19,7 +19,7 @@ from ..engine.compose import Compose
 from ..engine.connection import Connection
 from ..engine.image_name import Platform, image_name
 from ..engine.look import image
-from ..engine.model import HEALTHY, Project, secrets_of
+from ..engine.model import HEALTHY, Project, public_words, secrets_of
 from ..engine.order import Order
 from ..engine.registry import Registries
 from ..engine.registry_login import Logins
@@ -142,7 +142,7 @@ class Preflight:
         for file in (*wanted.files, *wanted.filling):
             for entry in envfiles.entries(file)[0]:
                 found.update(secret_values({entry.name: entry.value}))
-        return found
+        return found - public_words(wanted.project) if wanted.project is not None else found
 
     # -- judging ----------------------------------------------------------------------------------------------------
 
