@@ -26,7 +26,9 @@ description:
     V(credential-helper-failed), V(docker-configuration-unreadable). Registries are asked for what the deploy would
     pull, by the manifest alone; no layer is downloaded.
   - The machine. V(port-in-use), V(port-conflict), V(disk-space-low), V(disk-inodes-low), V(memory-limit-invalid),
-    V(memory-limit-above-machine), V(memory-overcommitted), V(bind-source-missing), V(bind-source-is-directory).
+    V(memory-limit-above-machine), V(memory-overcommitted), V(bind-source-missing), V(bind-source-is-directory);
+    V(external-missing), V(subnet-in-use). A port that the engine itself holds for a container which it is starting is
+    waited for.
   - Env files. V(env-file-missing), V(env-file-invalid), V(env-file-world-readable), V(env-file-crlf),
     V(env-file-duplicate), V(env-file-unquoted-space), V(env-missing), V(env-empty), V(env-placeholder).
   - Scripts that services start with, mounted or about to be built in. V(script-not-executable), V(script-crlf),

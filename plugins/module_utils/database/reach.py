@@ -57,7 +57,7 @@ def given(text: str) -> Reach:
 def of_service(verifier: Verifier, seen: Seen, service: str, text: str) -> Reach:
     """A URL as the containers of `service` see it: its host may be a name that only they know."""
     parsed = parse(text)
-    verifier.hide(secrets_in(parsed))
+    verifier.hide_read(secrets_in(parsed))
     url = _postgresql(parsed, service)
     found = verifier.address(text, seen, service)
     at = found[1] if found is not None else None

@@ -17,7 +17,7 @@ from typing import Any
 from ..engine.compose import Compose
 from ..engine.connection import Connection
 from ..engine.look import Observed, containers
-from ..engine.model import Project, Service, secrets_of, unescaped
+from ..engine.model import Project, Service, public_words, secrets_of, unescaped
 from ..engine.resolve import resolved
 from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError, failure
 from ..report.masking import Masker
@@ -75,6 +75,7 @@ class Verifier:
         self.connection, self.compose, self.report = connection, compose, report
         self._key = secrets.token_bytes(16)  # so that fingerprints compare within this run, and with nothing else
         self._secrets: set[str] = set()
+        self._public: set[str] = set()
 
     def verified(self, variables: Sequence[str]) -> None:
         """State verified: raises when a credential will not work."""
@@ -96,10 +97,11 @@ class Verifier:
             asked = reader.submit(self._unresolved)
             project = resolved(self.compose, self.report)
             self._secrets |= secrets_of(project)
+            self._public = public_words(project)
             found = containers(self.connection, project.name)
             document = asked.result()
         texts = self._texts(project, document)
-        self.hide(value for text in texts.contents.values() for value in _secret_words(text))
+        self.hide_read(value for text in texts.contents.values() for value in _secret_words(text))
         return Seen(project, texts, found)
 
     def _unresolved(self) -> Mapping[str, Any]:
@@ -119,6 +121,10 @@ class Verifier:
         paths = {path for service in project.services for path in env_file_paths(document, service, known)}
         contents.update({path: text for path in paths - set(contents) if (text := text_of(path)) is not None})
         return texts
+
+    def hide_read(self, values: Iterable[str]) -> None:
+        """As `hide`, of what was read: a service called like its careless password would be hidden with it."""
+        self.hide(set(values) - self._public)
 
     def hide(self, values: Iterable[str]) -> None:
         """What must not be shown from here on."""
@@ -146,7 +152,7 @@ class Verifier:
         if unknown:
             what = f"no service has the variable {', '.join(unknown)}"
             raise failure(seen.project.name, "variable-missing", what, "Check `variables`, `services` and `profiles`")
-        self.hide(secret for entry in found for value in entry.values for secret in secrets_in(parse(value)))
+        self.hide_read(secret for entry in found for value in entry.values for secret in secrets_in(parse(value)))
         return found
 
     def _credential(self, seen: Seen, service: Service, variable: str, value: str, origin: Origin | None) -> Credential:

@@ -175,11 +175,15 @@ def _run(
     argv: Sequence[str], environment: Mapping[str, str], directory: str | None, stdin: str | None
 ) -> tuple[int, str, str]:
     """Not AnsibleModule.run_command, which fails when a command ends before it has taken all of its input: Compose may,
-    for it seldom asks anything."""
+    for it seldom asks anything.
+
+    A project may mount ${PWD}/data. Whoever changes into its directory and calls Compose has that in PWD, so Compose is
+    told the same here; what this process has there is wherever it was started, a home directory mostly."""
+    place = {"PWD": os.path.abspath(directory)} if directory else {}
     try:
         done = subprocess.run(
             list(argv),
-            env={**os.environ, **environment},
+            env={**os.environ, **place, **environment},
             cwd=directory,
             input=stdin or "",
             capture_output=True,

@@ -106,6 +106,11 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "compose-file-invalid",
         "Mend the YAML at that place",
     ),
+    (
+        r"Pool overlaps with other one",
+        "subnet-in-use",
+        "See which network has these addresses (docker network inspect), remove it, or give the project another subnet",
+    ),
     (r"no such service", "service-unknown", "Check `services` against `docker compose config --services`"),
     (
         r"depends on undefined service|undefined service|depends on .* which is undefined",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .disk import open_regular
@@ -94,11 +95,44 @@ def build_digest(service: Service) -> str:
         found.update((main.text or "").encode("utf-8", "surrogateescape"))
         for line in sorted(_states(main.root, main.ignored)):
             found.update(line)
+        for line in sorted(_to_come(service, main)):
+            found.update(line)
     for other in (service.build.get("additional_contexts") or {}).values():
         if isinstance(other, str) and os.path.isdir(other):
             for line in sorted(_states(other, DockerIgnore(()))):
                 found.update(line)
     return found.hexdigest()
+
+
+def _to_come(service: Service, main: Context) -> Iterator[bytes]:
+    """What a plan is going to find changed in the context, whose next files lie elsewhere yet. Their times say nothing:
+    files that stay as they are will keep theirs."""
+    staged = service.staged
+    root = staged.place(main.root) if staged else ""
+    if not staged or not root:
+        return
+    coming = context_of(replace(service, build={**service.build, "context": root}))
+    if coming is None:
+        return
+    if coming.text != main.text:
+        yield b"Dockerfile"
+    for name in _below(coming.root, "", coming.ignored):
+        if not _same(os.path.join(main.root, name), os.path.join(coming.root, name)):
+            yield os.fsencode(name)
+    for name in staged.removed:
+        below = posixpath.relpath(posixpath.join(staged.of, name), main.root)
+        if not below.startswith("..") and not coming.ignored.ignores(below):
+            yield os.fsencode(below)
+
+
+def _same(there: str, coming: str) -> bool:
+    try:
+        if os.path.islink(coming):  # what only the target has is linked to
+            return os.readlink(coming) in (there, os.readlink(there) if os.path.islink(there) else there)
+        before, after = os.lstat(there), os.lstat(coming)
+    except OSError:
+        return False
+    return (before.st_mode, before.st_size) == (after.st_mode, after.st_size) and filecmp.cmp(there, coming, False)
 
 
 def _states(directory: str, ignored: DockerIgnore) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from .model import FileMount, Project, Service
+from .model import FileMount, Project, Service, staged_of
 
 _PIECE = 1 << 20
 # A file of this size is data: reading it on every run would cost more than its change could matter.
@@ -50,8 +50,15 @@ def read(service: Service, sizes: Mapping[str, int]) -> dict[str, MountedFile]:
 
 
 def _read(mount: FileMount, prefix_size: int) -> MountedFile | None:
+    """The file as it is, or as it is going to be where that is another content: only then is it replaced."""
+    there = _read_at(mount.source, mount, prefix_size)
+    coming = _read_at(mount.staged, mount, prefix_size) if mount.staged else None
+    return there if coming is None or (there is not None and there.digest == coming.digest) else coming
+
+
+def _read_at(path: str, mount: FileMount, prefix_size: int) -> MountedFile | None:
     try:
-        with open_regular(mount.source) as stream:
+        with open_regular(path) as stream:
             status = os.fstat(stream.fileno())
             if status.st_size > _TOO_LARGE:
                 return None
@@ -70,6 +77,8 @@ def _read(mount: FileMount, prefix_size: int) -> MountedFile | None:
 def secret_texts(project: Project) -> set[str]:
     """What the secrets of `project` that are files hold: an application may well print it."""
     paths = [entry["file"] for entry in project.secrets.values() if entry.get("file")]
+    staged = staged_of(project.document)
+    paths += [staged.place(path) for path in paths] if staged else []
     return {text for text in map(_secret_text, paths) if text}
 
 

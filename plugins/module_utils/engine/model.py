@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from ..report.masking import assigned_secrets, secret_values
 STARTED = "service_started"
 HEALTHY = "service_healthy"
 COMPLETED = "service_completed_successfully"
+
+# The key by which role `stack` says that what is planned from is not in its place yet.
+_STAGED = "x-shipshape-staged"
 
 # What a container does not depend on: Compose leaves the same keys out of its own hash.
 _NOT_OF_THE_CONTAINER = ("build", "pull_policy", "scale", "depends_on", "profiles")
@@ -31,13 +35,30 @@ class Dependency:
 
 
 @dataclass(frozen=True)
+class Staged:
+    """Files that are to come: what is going to lie in directory `of` lies in `at` now, where a plan is made from it.
+    `removed`: what is going to be removed from `of`."""
+
+    of: str
+    at: str
+    removed: frozenset[str] = frozenset()
+
+    def place(self, path: str) -> str:
+        """Where what is going to be at `path` lies now; '' for what does not come along."""
+        below = posixpath.relpath(path, self.of)
+        return "" if below.startswith("..") else posixpath.normpath(posixpath.join(self.at, below))
+
+
+@dataclass(frozen=True)
 class FileMount:
-    """A file of the target that a service mounts: `field` names it in Compose's words, `target` is its place inside."""
+    """A file of the target that a service mounts: `field` names it in Compose's words, `target` is its place inside.
+    `staged` is where its next content lies while a plan is made."""
 
     field: str
     source: str
     target: str
     read_only: bool
+    staged: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,6 +101,7 @@ class Service:
     file_mounts: tuple[FileMount, ...] = ()
     networks: Mapping[str, Endpoint] | None = None  # by their names in the engine; None: not its own to have
     published: tuple[str, ...] = ()  # fixed ports on the host: only one container at a time can hold them
+    staged: Staged | None = None
     serves: bool = False  # it publishes a port, has a healthcheck, or somebody needs it running: it may never just end
 
     @property
@@ -160,6 +182,7 @@ def _service(document: Mapping[str, Any], name: str, entry: Mapping[str, Any], a
         one_shot=awaited,
         update=_update_config((entry.get("deploy") or {}).get("update_config") or {}),
         file_mounts=tuple(_file_mounts(document, entry)),
+        staged=staged_of(document),
         networks=_networks(document, name, entry),
         published=tuple(_published(entry)),
         serves=not awaited and (needed or bool(entry.get("ports")) or _checked(entry)),
@@ -195,18 +218,32 @@ def seconds(duration: Any) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(str(duration or "")))
 
 
+def staged_of(document: Mapping[str, Any]) -> Staged | None:
+    told = document.get(_STAGED)
+    if not told:
+        return None
+    removed = frozenset(unescaped(name) for name in told.get("removed") or ())
+    return Staged(unescaped(told["of"]), unescaped(told["at"]), removed)
+
+
 def _file_mounts(document: Mapping[str, Any], entry: Mapping[str, Any]) -> Iterator[FileMount]:
+    staged = staged_of(document)
+
+    def file_mount(field: str, source: str, target: str, read_only: bool) -> FileMount:
+        source, target = unescaped(source), unescaped(target)
+        return FileMount(field, source, target, read_only, staged.place(source) if staged else "")
+
     for mount in entry.get("volumes") or []:
         if mount.get("type") == "bind" and mount.get("source"):
             target = mount["target"]
-            yield FileMount(f"volumes.{target}", mount["source"], target, bool(mount.get("read_only")))
+            yield file_mount(f"volumes.{target}", mount["source"], target, bool(mount.get("read_only")))
     for section, directory in (("configs", "/"), ("secrets", "/run/secrets/")):
         for use in entry.get(section) or []:
             source = ((document.get(section) or {}).get(use["source"]) or {}).get("file")
             target = use.get("target") or use["source"]
             if source:
                 target = target if target.startswith("/") else directory + target
-                yield FileMount(f"{section}.{use['source']}", source, target, True)
+                yield file_mount(f"{section}.{use['source']}", source, target, True)
 
 
 def _networks(document: Mapping[str, Any], name: str, entry: Mapping[str, Any]) -> dict[str, Endpoint] | None:
@@ -270,7 +307,7 @@ def secrets_of(project: Project) -> set[str]:
     for entry in project.configs.values():
         found |= set(assigned_secrets(str(entry.get("content") or "")))
     # Compose writes a literal dollar as two, and both forms turn up in what it prints.
-    return (found | {unescaped(value) for value in found}) - _public_words(project)
+    return (found | {unescaped(value) for value in found}) - public_words(project)
 
 
 def _secrets_in(value: Any) -> Iterator[str]:
@@ -286,8 +323,12 @@ def _secrets_in(value: Any) -> Iterator[str]:
         yield from secret_values({"": value})
 
 
-def _public_words(project: Project) -> set[str]:
-    words = {project.name, *project.networks, *project.volumes, *project.networks.values(), *project.volumes.values()}
+def public_words(project: Project) -> set[str]:
+    """What anybody sees who sees the project at all: its names, and parts of them."""
+    names = {project.name, *project.networks, *project.volumes, *project.networks.values(), *project.volumes.values()}
+    words: set[str] = set()
     for service in project.services.values():
-        words |= {service.name, service.container_name or "", *re.split(r"[/:@]", service.image)}
-    return words
+        names |= {service.name, service.container_name or ""}
+        words |= {*re.split(r"[/:@]", service.image)}
+    # A part of a name is in the open, too: `***-self-hosted-web-1` hides nothing, and no engine knows it.
+    return words | names | {part for name in names for part in re.split(r"[-_.]", name)}

@@ -9,7 +9,8 @@ No check stops another one: what cannot be looked at is a finding too.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from ..engine.compose import Compose
 from ..engine.connection import Connection
 from ..engine.image_name import Platform, image_name
 from ..engine.look import image
-from ..engine.model import HEALTHY, Project, secrets_of
+from ..engine.model import HEALTHY, Project, public_words, secrets_of
 from ..engine.order import Order
 from ..engine.registry import Registries
 from ..engine.registry_login import Logins
@@ -27,12 +28,14 @@ from ..engine.registry_net import Ways
 from ..report.finding import ShipshapeError
 from ..report.masking import Masker, secret_values
 from ..report.result import Report
-from . import engine, envfiles, images, mounts, ports, project, resources, scripts, sockets
+from . import engine, envfiles, images, mounts, ports, project, resources, scripts, sockets, surroundings
 from .images import LOCAL, PULL, Holdings, Need
 from .seen import Seen, from_error, graded
 from .wanted import Wanted, read
 
 _AT_ONCE = 8
+# How long the engine may take to start or stop a container whose ports it holds already or still.
+_SETTLING = 15.0
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ class Preflight:
         for file in (*wanted.files, *wanted.filling):
             for entry in envfiles.entries(file)[0]:
                 found.update(secret_values({entry.name: entry.value}))
-        return found
+        return found - public_words(wanted.project) if wanted.project is not None else found
 
     # -- judging ----------------------------------------------------------------------------------------------------
 
@@ -167,8 +170,9 @@ class Preflight:
     ) -> Iterator[Seen]:
         local = self._connection.local
         if machine.info:
-            yield from ports.judged(wanted, _taken(wanted, machine, local=local))
+            yield from ports.judged(wanted, self._taken(wanted, machine, local=local))
             yield from resources.memory(wanted, int(machine.info.get("MemTotal") or 0))
+            yield from self._surroundings(wanted)
         if not local:
             return  # the disk, the files and the scripts are on another machine than this
         if machine.info:
@@ -178,6 +182,32 @@ class Preflight:
         sources = {mount.source for at in wanted.services.values() for mount in at.file_mounts}
         yield from mounts.judged(wanted, mounts.look(sources))
         yield from self._scripts(wanted, needs, holdings)
+
+    def _taken(self, wanted: Project, machine: Machine, *, local: bool) -> list[tuple[ports.Wanted, str]]:
+        """Ports that somebody else has. The engine's own proxy has one for a container; where that does not run, the
+        engine is starting or stopping it (a run before this one was killed in the midst of that, say)."""
+        containers: Sequence[Mapping[str, Any]] = machine.containers
+        patience = time.monotonic() + _SETTLING
+        while True:
+            taken = _taken(wanted, containers, local=local)
+            if time.monotonic() > patience or not any(sockets.PROXY in who for _wish, who in taken):
+                return taken
+            time.sleep(0.2)
+            containers = self._try(lambda: self._connection.get("/containers/json"), containers)
+
+    def _surroundings(self, wanted: Project) -> Iterator[Seen]:
+        """Asks the engine only for what the project speaks of: few do."""
+        if surroundings.external(wanted, "networks") or surroundings.subnets(wanted):
+            there = self._try(lambda: self._connection.get("/networks"), None)
+            if there is not None:
+                known = {str(entry[key]) for entry in there for key in ("Name", "Id")}
+                yield from surroundings.missing(wanted, "networks", known)
+                yield from surroundings.overlapping(wanted, there)
+        if surroundings.external(wanted, "volumes"):
+            listed = self._try(lambda: self._connection.get("/volumes"), None)
+            if listed is not None:
+                names = {str(entry["Name"]) for entry in listed.get("Volumes") or ()}
+                yield from surroundings.missing(wanted, "volumes", names)
 
     def _scripts(self, wanted: Project, needs: list[Need], holdings: Holdings) -> Iterator[Seen]:
         by_service = {service: need for need in needs for service in need.services}
@@ -215,8 +245,8 @@ def _healthchecks(needs: Iterable[Need], holdings: Holdings) -> dict[str, Mappin
     return found
 
 
-def _taken(wanted: Project, machine: Machine, *, local: bool) -> list[tuple[ports.Wanted, str]]:
-    held = ports.holders(machine.containers)
+def _taken(wanted: Project, containers: Sequence[Mapping[str, Any]], *, local: bool) -> list[tuple[ports.Wanted, str]]:
+    held = ports.holders(containers)
     listening = sockets.listening() if local else {}
     taken = []
     for wish, who in ports.conflicts(wanted, held, listening):

@@ -44,6 +44,9 @@ def _address(digits: str) -> str:
     return "" if address.is_unspecified else str(mapped or address)
 
 
+PROXY = "process docker-proxy "  # what `process` says of the engine's own, which listens for a container
+
+
 def process(inode: int) -> str:
     """The process that has the socket, for a message. Those of others can only be told by root."""
     for pid in filter(str.isdigit, os.listdir("/proc")):

@@ -57,11 +57,13 @@ def read(compose: Compose) -> Wanted:
         raw = readers.submit(_or_error, compose.raw)
         resolved, document = model.result(), raw.result()
     if isinstance(document, ShipshapeError):
-        # Not even its form is right: Compose's own words say where.
-        error = resolved if isinstance(resolved, ShipshapeError) else document
-        wanted.found = from_error(error)
-        wanted.project = None if isinstance(resolved, ShipshapeError) else project_from(resolved[0])
-        return wanted
+        if isinstance(resolved, ShipshapeError):
+            # Not even its form is right: Compose's own words say where.
+            wanted.found = from_error(resolved)
+            return wanted
+        # Its form is right once variables are filled in (`pull_policy: ${POLICY:-missing}`), and then
+        # nobody needs to know what stood there before.
+        document = resolved[0]
     wanted.raw = document
     profiles = {*compose.source.profiles, *_split(wanted.values.get("COMPOSE_PROFILES", ""))}
     if isinstance(resolved, ShipshapeError):

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tarfile
+from dataclasses import replace
 
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.context import build_digest, context_of
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.dockerfile import Base
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.dockerignore import DockerIgnore
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.model import Staged
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.staleness import changed, found_files
 from ansible_collections.shipshape.deploy.tests.unit.plugins.module_utils.engine.builders import project
 
@@ -146,3 +149,27 @@ def test_a_dockerfile_outside_of_its_context_counts(root):
 def test_what_changed_in_a_container(entries, expected):
     found = changed([{"Path": path, "Kind": kind} for path, kind in entries], ["/app/x.py", "/bin/run"])
     assert found == expected
+
+
+def test_a_plan_asks_for_a_build_when_something_else_is_to_come(root, tmp_path_factory):
+    (root / "Dockerfile").write_text("FROM scratch")
+    (root / ".dockerignore").write_text("*.log")
+    web = service(root)
+    coming = tmp_path_factory.mktemp("plan") / root.name
+    shutil.copytree(root, coming)  # with other times, and with links to what only the target has
+    for path in coming.rglob("*"):
+        if path.is_file():
+            os.utime(path, (1, 1))
+    (root / "data").mkdir()
+    (root / "data/x").write_text("x")
+    first = build_digest(web)
+    (coming / "data").symlink_to(root / "data")
+    staged = Staged(str(root), str(coming))
+    assert build_digest(replace(web, staged=staged)) == first
+    assert build_digest(replace(web, staged=replace(staged, removed=frozenset({"a.log"})))) == first
+
+    assert build_digest(replace(web, staged=replace(staged, removed=frozenset({"b.sh"})))) != first
+    (coming / "new.log").write_text("x")
+    assert build_digest(replace(web, staged=staged)) == first
+    (coming / "Dockerfile").write_text("FROM scratch\nCOPY x /")
+    assert build_digest(replace(web, staged=staged)) != first

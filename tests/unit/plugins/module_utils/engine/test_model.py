@@ -279,7 +279,9 @@ def test_a_secret_with_a_dollar_is_masked_as_compose_writes_it_too():
     assert "horse" not in str(masker.data(found.services["web"].definition["command"]))
 
 
-@pytest.mark.parametrize("word", ["p", "web", "the-name", "studio", "registry.example", "data", "p_data", "back"])
+@pytest.mark.parametrize(
+    "word", ["p", "web", "the-name", "name", "studio", "registry.example", "data", "p_data", "back"]
+)
 def test_a_word_that_stands_in_the_open_is_no_secret(word):
     found = project(
         {
@@ -298,3 +300,14 @@ def test_a_word_that_stands_in_the_open_is_no_secret(word):
 @pytest.mark.parametrize("value", [None, "", "3"])
 def test_nothing_and_next_to_nothing_is_no_secret(value):
     assert Masker(secrets_of(project({"web": {"environment": {"A_PASSWORD": value}}}))).text("at 3 a.m.") == "at 3 a.m."
+
+
+def test_where_files_that_are_to_come_lie_now():
+    mounts = {"volumes": [{"type": "bind", "source": "/srv/shop/a$$b/x.conf", "target": "/x"}]}
+    note = {"of": "/srv/shop", "at": "/tmp/plan-1/shop", "removed": ["gone$$1"]}
+    service = project({"web": mounts}, **{"x-shipshape-staged": note}).services["web"]
+    assert [mount.staged for mount in service.file_mounts] == ["/tmp/plan-1/shop/a$b/x.conf"]
+    assert service.staged is not None
+    assert service.staged.removed == {"gone$1"}
+    assert service.staged.place("/srv/shop") == "/tmp/plan-1/shop"
+    assert service.staged.place("/srv/shop2/x") == service.staged.place("/etc/hosts") == ""
