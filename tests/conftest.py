@@ -17,6 +17,7 @@ pytest_plugins = [
     "tests.support.pools",
     "tests.support.registries",
     "tests.support.sites",
+    "tests.support.views",
     "tests.support.worlds",
 ]
 
