@@ -8,8 +8,11 @@ from pathlib import Path
 
 from hypothesis import settings
 
-# What the modules remember of images (engine/history.py) belongs to the tests' own projects here.
-os.environ["XDG_STATE_HOME"] = str(Path(__file__).resolve().parents[1] / ".cache/test-state")
+# What the modules remember of images (engine/history.py) belongs to the tests' own projects here. Each worker has a
+# place of its own, because some tests read all that is in it, and files come and go there.
+os.environ["XDG_STATE_HOME"] = str(
+    Path(__file__).resolve().parents[1] / ".cache/test-state" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
+)
 
 pytest_plugins = [
     "tests.support.engine",
