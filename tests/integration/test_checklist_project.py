@@ -113,7 +113,10 @@ def test_lines_of_both_streams_are_read_in_their_order_and_shown_to_nobody(proje
     says = "echo key=hunter-2; echo Initializing visitor pool...; sleep 1; echo Visitor pool ready >&2; exec sleep 1000"
     project.write({"services": {"app": {**APP, "depends_on": [], "command": ["sh", "-c", says]}}})
     project.compose("up", "-d", "--wait")
-    time.sleep(2)
+    deadline = time.monotonic() + 30
+    while "ready" not in project.compose("logs", "app").stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
     code, boxes, output = go(project, ["logs"], options=["-vvv"])
     assert code == 0, output
     assert f"said by {project.name}-app-1" in boxes["logs"][1]

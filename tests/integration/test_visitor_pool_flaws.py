@@ -211,4 +211,5 @@ def test_descriptors_are_given_back(pool: World) -> None:
     for _ in range(3):
         assert not pool.call(state="reset").get("failed")
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
+    # Fewer is possible: a thread of an earlier test may hang up at this moment.
+    assert len(os.listdir("/proc/self/fd")) <= before

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.pools import World, make_template, sqlite, told
+from tests.support.transports import listener, saying
 
 TOKEN = "gitea-t0ken-of-the-admin"
 
@@ -200,26 +201,11 @@ def test_no_url_is_told_before_anything_is_done(world: World) -> None:
 
 
 def test_a_git_server_that_does_not_speak_http(light: World) -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def answer() -> None:
-        while True:
-            try:
-                connection, _peer = listener.accept()
-            except OSError:
-                return
-            with connection:
-                connection.recv(4000)
-                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
-
-    threading.Thread(target=answer, daemon=True).start()
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    try:
+    with listener(socket.AF_INET, ("127.0.0.1", 0), saying(b"SSH-2.0-OpenSSH_9.2\r\n")) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
         result = light.call(git_url=url)
         assert not result.get("failed")
         [found] = [at for at in result["findings"] if at["code"] == "git-unreachable"]
         assert found["severity"] == "warning"
         assert light.call(git_url=url, git_required=True)["failed"]
-    finally:
-        listener.close()
     light.is_whole()

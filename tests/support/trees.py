@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.modules import TREE, ModuleCall
+from tests.support.playbook import Played, play
 
 sys.path.insert(0, str(TREE))
 
@@ -100,3 +101,50 @@ def snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
                 with open(path, "rb") as stream:
                     found[key] = ("file", stat.S_IMODE(info.st_mode), stream.read())
     return found
+
+
+class Project:
+    """A source, a destination, and what ships the one to the other: the module alone, or a whole playbook."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.src = folder / "files" / "shop"
+        self.dest = folder / "target" / "shop"
+        self.src.mkdir(parents=True)
+
+    def write(self, path: str, content: str | bytes = "", mode: int = 0o644) -> Path:
+        return write(self.src / path, content, mode)
+
+    def play(self, *flags: str, env: dict[str, str] | None = None, keywords: Any = None, **options: Any) -> Played:
+        task = {"shipshape.deploy.tree": {"src": "shop", "dest": str(self.dest), **options}}
+        return play(self.folder, task, options=list(flags), env=env, **(keywords or {}))
+
+    def played(self, *flags: str, **options: Any) -> dict[str, Any]:
+        done = self.play(*flags, **options)
+        assert done.rc == 0, done.output
+        return done.last
+
+    def shipped(self, *, dest: str | None = None, **options: Any) -> dict[str, Any]:
+        result = ship(self.src, dest or self.dest, **options)
+        assert not result.get("failed"), result
+        return result
+
+    def refused(self, *, dest: str | None = None, **options: Any) -> dict[str, Any]:
+        result = ship(self.src, dest or self.dest, **options)
+        assert result.get("failed"), result
+        assert "Traceback" not in str(result)
+        return result
+
+    def refused_play(self, *flags: str, **options: Any) -> dict[str, Any]:
+        done = self.play(*flags, **options)
+        assert done.rc != 0, done.output
+        assert "Traceback" not in done.output
+        return done.last
+
+
+def same_but_for_time(predicted: dict[str, Any], done: dict[str, Any]) -> None:
+    def told(result: dict[str, Any]) -> Any:
+        actions = [(action["action"], action["target"], action["reason"]) for action in result["actions"]]
+        return actions, result["files"], result["changed"], result.get("diff")
+
+    assert told(predicted) == told(done)

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""For ansible-test, which brings a configuration of its own: our marker, and no long repetitions."""
+"""For ansible-test, which brings a configuration of its own: our marker, no long repetitions, and of Hypothesis what
+tests/conftest.py says."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("same")
 
 
 def pytest_configure(config: pytest.Config) -> None:
