@@ -43,12 +43,16 @@ def missing(project: Project, kind: str, there: Collection[str]) -> Iterator[See
 
 
 def subnets(project: Project) -> dict[str, list[str]]:
-    """The addresses that the project gives its own networks, by their names in the engine."""
+    """The addresses that the project gives its own networks, by their names in the engine. Those of a swarm come from
+    another book."""
     sections = project.document.get("networks") or {}
     found = {}
     for name, key in project.networks.items():
-        pools = ((sections.get(key) or {}).get("ipam") or {}).get("config") or []
-        found[name] = [str(pool["subnet"]) for pool in pools if pool.get("subnet")]
+        wish = sections.get(key) or {}
+        ipam = wish.get("ipam") or {}
+        pools = ipam.get("config") or []
+        if wish.get("driver") != "overlay" and ipam.get("driver", "default") == "default":
+            found[name] = [str(pool["subnet"]) for pool in pools if pool.get("subnet")]
     return {name: given for name, given in found.items() if given}
 
 
@@ -68,7 +72,10 @@ def overlapping(project: Project, there: Iterable[Mapping[str, Any]]) -> Iterato
 
 
 def _held(entry: Mapping[str, Any]) -> Iterator[str]:
-    for pool in (entry.get("IPAM") or {}).get("Config") or ():
+    ipam = entry.get("IPAM") or {}
+    if entry.get("Scope", "local") != "local" or ipam.get("Driver", "default") != "default":
+        return
+    for pool in ipam.get("Config") or ():
         if pool.get("Subnet"):
             yield str(pool["Subnet"])
 
