@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta, timezone
 from pathlib import Path
 
 import pytest
 
 from tests.support.engine import Engine
-from tests.support.pools import TABLES, Database, Server, World, make_template, postgresql, run, sqlite
+from tests.support.pools import TABLES, Database, Server, World, make_template, now, postgresql, run, sqlite
 from tests.support.worlds import codes
 
 ALLOCATION, PROJECTS = "project_app_visitorallocation", "project_app_project"
@@ -199,6 +200,28 @@ def test_what_a_domain_over_a_domain_is_made_of(server: Server, tmp_path: Path, 
     result = World(database, tmp_path / "users", make_template(tmp_path / "template")).info()
     column = "region" if added else "session_key"
     assert codes(result, f"{ALLOCATION}.{column}") == [code]
+    database.close()
+
+
+def test_columns_without_a_zone_hold_utc_wherever_the_database_is(server: Server, tmp_path: Path) -> None:
+    """So Django has them, and so does whoever else uses such columns at more than one place."""
+    database = server.database()
+    database.run(f"ALTER DATABASE {database.url.rpartition('/')[2]} SET TimeZone TO 'Asia/Kathmandu'")
+    database.run("SET TIME ZONE 'UTC'")
+    database.make()
+    for column in ("allocated_at", "expires_at"):
+        database.run(f"ALTER TABLE {ALLOCATION} ALTER {column} TYPE timestamp")
+    (tmp_path / "users").mkdir()
+    world = World(database, tmp_path / "users", make_template(tmp_path / "template"))
+    world.well()
+    held = world.visit(hours=1)
+    assert held is not None
+    assert world.info()["slots"]["leased"] == 1
+    world.end(held[0], 60)
+    assert world.info()["slots"]["expired"] == 1
+    world.well(state="expired")
+    for number in (1, 2):
+        assert abs(world.row(number)["allocated_at"].replace(tzinfo=timezone.utc) - now()) < timedelta(hours=1)
     database.close()
 
 
