@@ -10,16 +10,16 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from unittest import skipUnless
+from unittest import mock, skipUnless
 
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test import TransactionTestCase
 from django.utils import timezone
 
-from studio.apps.visitors import leases, visits
+from studio.apps.visitors import handover, leases, visits
 from studio.apps.visitors.limits import PROJECT, username
 from studio.apps.visitors.models import Project, VisitorAllocation
 
@@ -152,6 +152,32 @@ class Crowd(PoolMixin, TransactionTestCase):
         with ThreadPoolExecutor(6) as threads:
             assert {each.result() for each in [threads.submit(visit) for _ in range(6)]} == {1}
         assert VisitorAllocation.objects.filter(is_active=True).count() == 1
+
+    def test_a_row_stays_as_it_is_while_its_project_is_handed_over(self) -> None:
+        lease, said = visits.lease_for(self.client_class().session), []
+        create = handover._create
+
+        def freed() -> str:
+            """Somebody who knows nothing of the slot's lock."""
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute("SET lock_timeout = '500ms'")
+                VisitorAllocation.objects.filter(visitor_number=lease.number).update(is_active=False)
+                return "freed"
+            except OperationalError as error:
+                return str(error)
+            finally:
+                connection.close()
+
+        def slowly(name: str, password: str) -> User:
+            with ThreadPoolExecutor(1) as threads:
+                said.append(threads.submit(freed).result())
+            return create(name, password)
+
+        with mock.patch.object(handover, "_create", slowly):
+            handover.sign_up("alice", "correct horse battery", lease)
+        assert "lock timeout" in said[0]
+        assert Project.objects.get(pk=lease.project_id).owner.username == "alice"
 
     def test_a_living_cleaner_is_left_alone_and_a_dead_ones_work_is_finished(self) -> None:
         from studio.apps.visitors import slots
