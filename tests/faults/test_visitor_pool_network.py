@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -19,18 +20,25 @@ from tests.support.pools import Server, World, make_template, postgresql, run
 from tests.support.worlds import just_before
 
 
+@contextmanager
+def own_server(engine: Engine, folder: Path) -> Iterator[tuple[Server, World]]:
+    """A server that no other test uses, and a pool in it."""
+    (folder / "server").mkdir()
+    (folder / "users").mkdir()
+    with postgresql(engine, folder / "server") as server:
+        database = server.database()
+        database.make()
+        yield server, World(database, folder / "users", make_template(folder / "template"))
+
+
 def test_a_network_that_is_gone_is_missed(
     engine: Engine, busybox: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert store._ALIVE["keepalives_idle"] <= 60
     quick = {"keepalives_idle": 2, "keepalives_interval": 1, "keepalives_count": 2, "tcp_user_timeout": 4_000}
     monkeypatch.setattr(store, "_ALIVE", {**store._ALIVE, **quick})
-    (tmp_path / "server").mkdir()
-    (tmp_path / "users").mkdir()
-    with postgresql(engine, tmp_path / "server") as server:
-        database = server.database()
-        database.make()
-        world = World(database, tmp_path / "users", make_template(tmp_path / "template"))
+    with own_server(engine, tmp_path) as (server, world):
+        database = world.database
         select, begun = store.PostgresqlStore.select, time.monotonic()
 
         def cut_off(self: store.PostgresqlStore, *words: object) -> object:
@@ -81,18 +89,13 @@ class Frozen:
 def frozen(engine: Engine, busybox: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Frozen]:
     monkeypatch.setattr(watch, "PATIENCE", 1.0)
     monkeypatch.setattr(watch, "LOGIN", 3)
-    (tmp_path / "server").mkdir()
-    (tmp_path / "users").mkdir()
-    with postgresql(engine, tmp_path / "server") as server:
-        database = server.database()
-        database.make()
-        world = World(database, tmp_path / "users", make_template(tmp_path / "template"))
+    with own_server(engine, tmp_path) as (server, world):
         found = Frozen(engine, server, world)
         try:
             yield found
         finally:
             found.thaw()
-            database.close()
+            world.database.close()
 
 
 def test_a_server_that_is_stopped_is_missed_and_one_re_run_heals(
