@@ -148,7 +148,10 @@ def project_from(document: Mapping[str, Any]) -> Project:
     wishes = [wish for entry in entries.values() for wish in _dependencies(entry).values()]
     awaited = {wish.service for wish in wishes if wish.condition == COMPLETED}
     needed = {wish.service for wish in wishes} - awaited
-    services = {key: _service(document, key, entry, key in awaited, key in needed) for key, entry in entries.items()}
+    staged = staged_of(document)
+    services = {
+        key: _service(document, key, entry, key in awaited, key in needed, staged) for key, entry in entries.items()
+    }
     return Project(
         name=name,
         services=services,
@@ -160,7 +163,14 @@ def project_from(document: Mapping[str, Any]) -> Project:
     )
 
 
-def _service(document: Mapping[str, Any], name: str, entry: Mapping[str, Any], awaited: bool, needed: bool) -> Service:
+def _service(
+    document: Mapping[str, Any],
+    name: str,
+    entry: Mapping[str, Any],
+    awaited: bool,
+    needed: bool,
+    staged: Staged | None,
+) -> Service:
     deploy = dict(entry.get("deploy") or {})
     replicas = deploy.pop("replicas", None)
     definition = {key: value for key, value in entry.items() if key not in _NOT_OF_THE_CONTAINER and value is not None}
@@ -181,8 +191,8 @@ def _service(document: Mapping[str, Any], name: str, entry: Mapping[str, Any], a
         pull_policy=entry.get("pull_policy") or "",
         one_shot=awaited,
         update=_update_config((entry.get("deploy") or {}).get("update_config") or {}),
-        file_mounts=tuple(_file_mounts(document, entry)),
-        staged=staged_of(document),
+        file_mounts=tuple(_file_mounts(document, entry, staged)),
+        staged=staged,
         networks=_networks(document, name, entry),
         published=tuple(_published(entry)),
         serves=not awaited and (needed or bool(entry.get("ports")) or _checked(entry)),
@@ -226,9 +236,7 @@ def staged_of(document: Mapping[str, Any]) -> Staged | None:
     return Staged(unescaped(told["of"]), unescaped(told["at"]), removed)
 
 
-def _file_mounts(document: Mapping[str, Any], entry: Mapping[str, Any]) -> Iterator[FileMount]:
-    staged = staged_of(document)
-
+def _file_mounts(document: Mapping[str, Any], entry: Mapping[str, Any], staged: Staged | None) -> Iterator[FileMount]:
     def file_mount(field: str, source: str, target: str, read_only: bool) -> FileMount:
         source, target = unescaped(source), unescaped(target)
         return FileMount(field, source, target, read_only, staged.place(source) if staged else "")

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from ..report.finding import CRITICAL, WARNING, Finding
 from .model import QUARANTINED
@@ -154,23 +155,23 @@ def _unique(part: str, table: Table, live: LiveTable) -> Iterator[Finding]:
 
 def _shared(part: str, table: Table, live: LiveTable, flag: str) -> Iterator[Finding]:
     """Indexes that let only one slot be free."""
-    shared = {table[name] for name in _SHARED[part] if table.has(name)} | {flag}
-    shared |= {name for name, value in table.constants.items() if not varies(value)}
-    for columns in sorted(sorted(unique) for unique in live.unique if unique <= shared):
-        names = ", ".join(columns)
+    for names in _indexes(part, table, live, flag, varies):
         what = f"a unique index lets only one row have the same {names}, which all free slots have in common"
         remedy = "Make that index one of something else, or a partial one, as of active rows only"
         yield Finding(CRITICAL, f"{table.name}.{names}", "unique-in-the-way", what, remedy)
 
 
+def _indexes(part: str, table: Table, live: LiveTable, flag: str, differs: Callable[[Any], bool]) -> Iterator[str]:
+    """Unique indexes of nothing but what is the same in all such rows; `differs` is true of the other constants."""
+    same = {table[name] for name in _SHARED[part] if table.has(name)} | {flag}
+    same |= {name for name, value in table.constants.items() if not differs(value)}
+    yield from (", ".join(columns) for columns in sorted(sorted(unique) for unique in live.unique if unique <= same))
+
+
 def lasting(schema: Schema, live: LiveTable | None) -> list[Finding]:
     """Indexes of projects that keep a slot from having another one while somebody has its first."""
-    table = schema.projects
-    same = {table[name] for name in _SHARED[PROJECTS] if table.has(name)} | {schema.workspace_flag}
-    same |= {name for name, value in table.constants.items() if not renews(value)}
-    found = []
-    for columns in sorted(sorted(unique) for unique in (live.unique if live else ()) if unique <= same):
-        names = ", ".join(columns)
+    table, found = schema.projects, []
+    for names in _indexes(PROJECTS, table, live, schema.workspace_flag, renews) if live else ():
         what = (
             f"a project that is transferred keeps its {names}, and a unique index lets the slot's next one not have it"
         )

@@ -187,16 +187,16 @@ def _of_slot(slot: Slot, seen: Seen) -> Iterator[Finding]:
         return
     if not slot.there:
         return
+    leased = state(slot, seen) == LEASED
+    severity = WARNING if leased else CRITICAL
     if slot.disk.blocked:
         # A visitor can put a link where his workspace was. That is his business until his lease ends; then it goes.
-        severity = WARNING if state(slot, seen) == LEASED else CRITICAL
         remedy = "Look at what it is and move it away; then run state: present"
         yield Finding(severity, slot.name, "directory-blocked", slot.disk.blocked, remedy)
     if slot.disk.denied:
-        severity = WARNING if state(slot, seen) == LEASED else CRITICAL
         yield Finding(severity, slot.name, "directory-denied", slot.disk.denied, _OPEN)
     wanted = slot.number <= seen.settings.size
-    if wanted or state(slot, seen) == LEASED:
+    if wanted or leased:
         for artefact in slot.missing:
             code, what = _LACKS[artefact]
             yield Finding(WARNING, slot.name, code, what, _REPAIR)

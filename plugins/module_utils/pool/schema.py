@@ -9,7 +9,7 @@ called in the database.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -174,17 +174,18 @@ def _filled(value: Any, now: datetime, username: str, number: int) -> Any:
 
 def varies(value: Any) -> bool:
     """Whether two rows get different values of this constant, or none at all (NULL is like no other)."""
-    if isinstance(value, str):
-        return value == UUID or "{username}" in value or "{number}" in value
-    if isinstance(value, Mapping):
-        return any(varies(entry) for entry in value.values())
-    return any(varies(entry) for entry in value) if isinstance(value, list) else value is None
+    return _any_text(value, lambda text: text == UUID or "{username}" in text or "{number}" in text)
 
 
 def renews(value: Any) -> bool:
     """Whether the next row of the same slot gets another value of this constant, or none at all."""
+    return _any_text(value, lambda text: text in (NOW, UUID))
+
+
+def _any_text(value: Any, holds: Callable[[str], bool]) -> bool:
+    """Whether that is so of a text in a constant, or there is a null."""
     if isinstance(value, str):
-        return value in (NOW, UUID)
+        return holds(value)
     if isinstance(value, Mapping):
-        return any(renews(entry) for entry in value.values())
-    return any(renews(entry) for entry in value) if isinstance(value, list) else value is None
+        return any(_any_text(entry, holds) for entry in value.values())
+    return any(_any_text(entry, holds) for entry in value) if isinstance(value, list) else value is None

@@ -31,21 +31,16 @@ def read_any_time(connection: Any) -> None:
         found.text = text
         return found
 
-    class Timestamptz(TimestamptzLoader):
-        def load(self, data: Any) -> datetime:
-            try:
-                found: datetime = super().load(data)
-            except DataError:
-                return far(data, timezone.utc)
-            return found
+    def tolerant(loader: type[Any], zone: timezone | None) -> type[Any]:
+        class Tolerant(loader):  # type: ignore[misc]
+            def load(self, data: Any) -> datetime:
+                try:
+                    found: datetime = super().load(data)
+                except DataError:
+                    return far(data, zone)
+                return found
 
-    class Timestamp(TimestampLoader):
-        def load(self, data: Any) -> datetime:
-            try:
-                found: datetime = super().load(data)
-            except DataError:
-                return far(data, None)
-            return found
+        return Tolerant
 
-    connection.adapters.register_loader("timestamptz", Timestamptz)
-    connection.adapters.register_loader("timestamp", Timestamp)
+    connection.adapters.register_loader("timestamptz", tolerant(TimestamptzLoader, timezone.utc))
+    connection.adapters.register_loader("timestamp", tolerant(TimestampLoader, None))
