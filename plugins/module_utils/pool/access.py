@@ -134,7 +134,7 @@ def _modes_decide(path: str) -> bool:
 def decided(mountinfo: str, number: str) -> bool:
     """Whether owner and mode decide in the mount of this number (see proc(5)). Pure."""
     for line in mountinfo.splitlines():
-        mount, _, about = line.partition(" - ")
+        mount, _dummy, about = line.partition(" - ")
         words = mount.split()
         if words[0] == number:
             return about.split()[0] in _DECIDING and "idmapped" not in words[5].split(",")
