@@ -100,3 +100,15 @@ def test_a_plan_knows_what_mounted_files_will_hold(stack: Stack, tmp_path: Path)
     done = stack.deploy()
     assert told(planned) <= told(done)
     assert actions(done) >= actions(planned)
+
+
+def test_a_plan_leaves_out_what_is_optional_and_not_there(stack: Stack, tmp_path: Path) -> None:
+    """Compose writes an optional dependency on what a profile switches off, and does not read what it wrote."""
+    services = {
+        "web": service(depends_on={"mail": {"condition": "service_started", "required": False}}),
+        "mail": service(profiles=["debug"]),
+    }
+    stack.write(services)
+    stack.deploy()
+
+    assert plan(stack, tmp_path, document(stack, services))["actions"] == []
