@@ -10,6 +10,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import Finding
+
 DOCUMENTATION = r"""
 name: deploy_summary
 author: The shipshape.deploy founders (@shipshape-deploy)
@@ -20,7 +22,8 @@ description:
   - Every action of a step is one line. A step with more than twelve is cut down to a line for each kind of action.
   - Services that mount a changed or removed file are named, because a file that is mounted by itself is seen only after
     a restart.
-  - Findings of severity C(warning) and C(critical) follow the step that has them.
+  - Findings of severity C(warning) and C(critical) follow the step that has them. What several steps have found is said
+    once.
 options:
   _input:
     description:
@@ -68,15 +71,18 @@ def _sentence(action: Mapping[str, Any]) -> str:
     return f"{action['action']} {action['target']}{reason}{seconds}"
 
 
-def _step(name: str, result: Mapping[str, Any]) -> list[str]:
+def _step(name: str, result: Mapping[str, Any], said: set[str]) -> list[str]:
+    """The lines of one step. `said`: the findings that stand in the lines already; this step's are added."""
     actions = result.get("actions", [])
     done = [_sentence(action) for action in actions] if len(actions) <= LINES_A_STEP else _grouped(actions)
     findings = [
-        f"{finding['severity']}: {finding['subject']}: {finding['message']} {finding.get('remedy', '')}".rstrip()
+        f"{finding['severity']}: {Finding(**finding).sentence()}"
         for finding in result.get("findings", [])
         if finding["severity"] != "info"
     ]
-    return [f"{name}: {line}" for line in [*done, *_mounted(result), *findings]]
+    new = [line for line in dict.fromkeys(findings) if line not in said]
+    said.update(new)
+    return [f"{name}: {line}" for line in [*done, *_mounted(result), *new]]
 
 
 def _mounted(result: Mapping[str, Any]) -> list[str]:
@@ -98,7 +104,8 @@ def deploy_summary(results: Mapping[str, Any], check_mode: bool = False) -> list
     if not isinstance(results, Mapping):
         raise AnsibleFilterError("deploy_summary takes a mapping of step names to results")
     steps = {name: result for name, result in results.items() if isinstance(result, Mapping)}
-    lines = [line for name, result in steps.items() if not result.get("skipped") for line in _step(name, result)]
+    said: set[str] = set()
+    lines = [line for name, result in steps.items() if not result.get("skipped") for line in _step(name, result, said)]
     if not any(result.get("changed") for result in steps.values()):
         lines.insert(0, "Nothing would change." if check_mode else "Nothing had to be changed.")
     return lines

@@ -140,7 +140,7 @@ FILES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "missing include": ("include: [absent.yaml]\n" + GOOD, ("absent.yaml",)),
     "missing bind": (
         service("volumes: [{type: bind, source: ./absent, target: /x, bind: {create_host_path: false}}]"),
-        ("web", "absent"),
+        ("web", "absent", "create_host_path"),
     ),
     "missing config file": (
         service("configs: [conf]") + "configs: {conf: {file: ./absent.conf}}\n",
@@ -164,6 +164,7 @@ FILES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
         ("web", "exit"),
     ),
     "no such runtime": (service("runtime: no-such-runtime"), ("web", "no-such-runtime")),
+    "too many processors": (service("cpus: 4096"), ("web", "CPUs", "definition")),
     "address outside": (
         service("networks: {default: {ipv4_address: 10.99.99.99}}"),
         ("web",),

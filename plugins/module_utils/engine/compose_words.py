@@ -82,7 +82,12 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     ),
     (r"no configuration file provided", "compose-file-missing", "Check `project_src` and `files`"),
     (
-        r"no such file or directory|env file .* not found|[Cc]ouldn't find env file|bind source path does not exist",
+        r"bind source path does not exist",
+        "bind-source-missing",
+        "Bring it there before the deploy, or let Compose make it (`bind: {create_host_path: true}`)",
+    ),
+    (
+        r"no such file or directory|env file .* not found|[Cc]ouldn't find env file",
         "compose-file-missing",
         "Bring the file there, or mark it `required: false`",
     ),

@@ -46,6 +46,20 @@ def test_findings_that_need_someone_are_shown():
     ]
 
 
+def test_message_and_remedy_are_two_sentences():
+    finding = {"severity": "critical", "subject": "web", "code": "x", "message": "it is down", "remedy": "Start it"}
+    assert deploy_summary({"containers": changed(START, findings=[finding])})[1:] == [
+        "containers: critical: web: it is down. Start it."
+    ]
+
+
+def test_what_two_steps_have_found_is_said_once():
+    vacuous = {"severity": "warning", "subject": "web", "code": "x", "message": "proves nothing", "remedy": ""}
+    other = {**vacuous, "subject": "worker"}
+    lines = deploy_summary({"before": changed(findings=[vacuous]), "containers": changed(findings=[vacuous, other])})
+    assert lines[1:] == ["before: warning: web: proves nothing.", "containers: warning: worker: proves nothing."]
+
+
 def test_refuses_what_is_no_mapping():
     with pytest.raises(AnsibleFilterError, match="mapping"):
         deploy_summary(["no"])
