@@ -292,7 +292,7 @@ def _rejected(service: str, words: str) -> Finding:
     """The engine did not accept a service's container: Compose's own message does not say whose."""
     code, remedy = classified(words)
     if code == "compose-failed":
-        code, remedy = "container-rejected", "Correct that in the service's definition, or give the engine what it lacks"
+        code, remedy = "container-rejected", "Correct that in the definition, or give the engine what it lacks"
     return Finding(CRITICAL, service, code, f"the engine does not create its container: {words}", remedy)
 
 
