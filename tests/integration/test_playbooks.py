@@ -157,8 +157,9 @@ def story(engine: Engine, busybox: str, tmp_path_factory: pytest.TempPathFactory
         told.runs["wrong url"] = site.play(
             "deploy", "--tags", "verify", "-e", f"verify_timeout=2 deploy_verify_url=http://127.0.0.1:{site.port}/nope"
         )
-        site.compose(command=["sleep", "7200"], env_file=["host.env"])
-        (site.dest / "host.env").write_text("ONLY_ON=the-target\n", encoding="utf-8")
+        site.compose(command=["sleep", "7200"], env_file=["host.env", "www/host.env"])
+        for name in ("host.env", "www/host.env"):
+            (site.dest / name).write_text("ONLY_ON=the-target\n", encoding="utf-8")
         told.runs["changed plan"] = site.play("deploy", "--check", "--diff", "-vvv")
         told.ids["changed plan"] = site.ids()
         told.runs["changed"] = site.play("deploy")
@@ -244,7 +245,7 @@ def test_a_page_that_does_not_answer_fails_the_deploy_with_one_clear_line(story)
 
 
 def test_a_plan_is_what_the_deploy_then_does(story):
-    """The plan is made from files that are not on the target yet, and one that is only there."""
+    """The plan is made from files that are not on the target yet, and some that are only there."""
     plan = story.runs["changed plan"]
     assert plan.rc == 0, plan.output
     assert story.runs["changed"].rc == 0, story.runs["changed"].output

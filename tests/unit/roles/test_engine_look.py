@@ -3,26 +3,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-FILE = Path(__file__).parents[3] / "roles/engine/files/look.py"
+from tests.support.roles import program
 
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("engine_look", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-look = load()
+look = program("engine", "look.py")
 
 UP = {"answers": True, "version": "26.1.5", "live_restore": False, "running": 3}
 IDLE = {**UP, "running": 0}

@@ -3,26 +3,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-FILE = Path(__file__).parents[3] / "roles/stack/files/staged.py"
+from tests.support.roles import program
 
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("stack_staged", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-staged = load()
+staged = program("stack", "staged.py")
 
 
 def test_paths_are_those_of_the_real_place_and_the_note_says_so() -> None:
