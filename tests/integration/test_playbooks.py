@@ -311,6 +311,21 @@ def test_an_inventory_that_cannot_mean_anything_is_refused(tmp_path, playbook, i
     assert said in run.output
 
 
+def test_a_slip_in_a_variables_name_is_told(tmp_path):
+    """It would be a deploy without that part, and a success."""
+    variables = {"ansible_connection": "local", "deploy_dest": "/x", "deploy_verfiy_url": "http://x/", "deployer": "me"}
+    inventory = {"deploy": {"hosts": {"a": variables}}}
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
+    run = Site(tmp_path, "", 0, Engine()).play("deploy", "--tags", "none")
+    assert run.rc == 0, run.output
+    assert "reads deploy_verfiy_url. " in run.output
+    assert "deploy_verify_url" in run.output
+
+
+def test_variables_that_are_read_are_no_slip(story):
+    assert "look for a slip" not in story.runs["first"].output
+
+
 @pytest.mark.parametrize(
     "run", ["plan", "first", "second", "status", "second plan", "wrong url", "changed plan", "changed", "failed"]
 )
