@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Module `stack` with what comes of files: images that are built, configs and secrets; and hooks, which run where the
-container is started."""
+"""Module `stack` with what comes of files: images that are built, configs and secrets, what is mounted; and hooks,
+which run where the container is started."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.engine import BUSYBOX, Project, unique
-from tests.support.stacks import Stack, codes, kinds, leaks, service
+from tests.support.stacks import Stack, codes, job, kinds, leaks, service
 
 
 @pytest.fixture
@@ -96,3 +96,24 @@ def test_a_failing_hook_fails_the_replacement(stack: Stack, compose_versions: di
         assert stack.running() == stack.names("web")
     finally:
         stack.project.engine.env.clear()
+
+
+@pytest.mark.parametrize("with_baked", [False, True])
+def test_a_look_makes_nothing_where_a_mounted_file_is_missing(stack: Stack, with_baked: bool) -> None:
+    """To read in a container that has ended the engine mounts its mounts, and makes a directory where one's source is
+    missing: a plan would put a directory where the next deploy is to bring a file."""
+    conf = stack.project.folder / "app.conf"
+    conf.write_text("a\n", encoding="utf-8")
+    stack.write({"migrate": job("true", volumes=["./app.conf:/etc/app.conf"])})
+    baked = [{"service": "migrate", "path": "/etc/app.conf", "src": "compose.yml"}]
+    options = {"baked_files": baked} if with_baked else {}
+    stack.deploy()
+    conf.unlink()
+
+    stack.run("stack_info", **options)
+    stack.run(check=True, **options)
+    stack.call("image", check=True, **options).wait(120)
+    assert not conf.exists()
+
+    conf.write_text("a\n", encoding="utf-8")
+    stack.unchanged()

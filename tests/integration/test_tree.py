@@ -66,6 +66,23 @@ def test_story(project: Project) -> None:
     assert not project.played()["changed"]
 
 
+def test_what_the_engine_made_in_the_place_of_a_missing_file(project: Project) -> None:
+    """Where a file that a service mounts is missing the engine makes a directory: the next deploy brings the file."""
+    project.write("compose.yml", "services: {}\n")
+    project.write("proxy.conf", "a\n")
+    project.played()
+    (project.dest / "proxy.conf").unlink()
+    (project.dest / "proxy.conf").mkdir()
+
+    predicted = project.played("--check", "--diff")
+    assert (project.dest / "proxy.conf").is_dir()
+    healed = project.played("--diff")
+
+    same_but_for_time(predicted, healed)
+    assert (project.dest / "proxy.conf").read_text(encoding="utf-8") == "a\n"
+    assert not project.played()["changed"]
+
+
 def test_names(project: Project) -> None:
     """Spaces, line breaks, dashes, dots, unicode, bytes that are not UTF-8, long names."""
     names = [

@@ -13,7 +13,7 @@ from typing import Any
 
 from .connection import Connection, EngineRefusedError
 from .disk import open_regular
-from .look import BakedState, Observed, Wanted
+from .look import BakedState, Observed, Wanted, opens_quietly
 
 # Links within a container that are followed before it counts as a circle.
 _MOST_LINKS = 8
@@ -31,7 +31,7 @@ def read(connection: Connection, found: Sequence[Observed], wanted: Wanted) -> d
         states = [
             BakedState(path, sources[source], digest_inside(connection, at.id, path))
             for service, path, source in wanted.baked
-            if service == at.service
+            if service == at.service and opens_quietly(connection, at)
         ]
         if states:
             baked[at.id] = tuple(states)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import calendar
 import io
 import json
+import os
 import re
 import tarfile
 import time
@@ -245,8 +246,31 @@ def look(connection: Connection, project: Project, wanted: Wanted = Wanted()) ->
         )
 
 
+def opens_quietly(connection: Connection, container: Observed) -> bool:
+    """Whether files of the container can be read without a trace on the host.
+
+    To read in one that does not run the engine mounts what belongs in there, and makes a directory wherever the source
+    of a mount is missing: where a file should lie the next deploy would find a directory in its way."""
+    if container.state.get("Pid") or not connection.local:
+        return True
+    mounts = container.raw.get("Mounts") or ()
+    return not any(mount.get("Type") == "bind" and _is_missing(mount["Source"]) for mount in mounts)
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False  # not ours to look at, and no sign that nothing is there
+    return False
+
+
 def is_done(connection: Connection, container: Observed) -> bool:
     """Whether this very end of the container was seen to be its own doing (see mark_done)."""
+    if not opens_quietly(connection, container):
+        return False
     try:
         archive = connection.get_bytes(f"/containers/{container.id}/archive", path=_DONE)
     except EngineRefusedError:

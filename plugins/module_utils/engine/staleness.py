@@ -20,7 +20,7 @@ from .contents import Content, Reader, opened, read_all
 from .context import Context, Placed, context_of, place
 from .dockerfile import Base, bases, recipe, scripts, touches
 from .history import History
-from .look import Observed, image
+from .look import Observed, image, opens_quietly
 from .model import Project, Service
 from .upper import changes
 
@@ -187,6 +187,8 @@ class Staleness:
         mounts = [mount["Destination"] for mount in at.raw.get("Mounts") or []]
         paths = {path for file in files for path in (file.path, file.into) if path}
         hidden = {path: target for path in paths for target in mounts if _is_below(path, target)}
+        if not opens_quietly(self._connection, at):
+            return held or {}, hidden
         if held is None:
             return self._read(at.id, files), hidden
         own = changed(changes(self._connection, at), paths) | set(hidden)

@@ -167,6 +167,9 @@ class _Planner:
     def _arrive(self, entry: Entry) -> Step | None:
         path = entry.path
         found = self.found[path]
+        if entry.kind == FILE and found.kind == DIRECTORY and not found.inside and path not in self.going:
+            # The engine makes it where it shall mount a file that is missing; nothing is lost with it.
+            self.going[path] = Step(REMOVE, path, "an empty directory in the place of a file", None, found)
         if found.kind not in (MISSING, entry.kind) and path not in self.going:
             self._obstacle(entry, found)
             return None
@@ -183,10 +186,10 @@ class _Planner:
         return Step(CHANGE, path, self._reason(entry, found, ours), entry, found, keep, clears)
 
     def _reason(self, entry: Entry, found: Found, ours: bool) -> str:
-        if not self._states(entry.path):
-            return "was there before, with other content"
         if found.kind != entry.kind:
             return f"was {_KINDS[found.kind]}"
+        if not self._states(entry.path):
+            return "was there before, with other content"
         if ours:
             return "changed in src"
         unchanged = any(state.content == entry.content for state in self._states(entry.path))

@@ -144,7 +144,8 @@ def test_a_directory_is_ours_until_somebody_changes_it(
         (file("a"), (State(FILE, OLD),), Found(LINK, content="/etc/passwd")),
         (file("a"), (), Found(LINK, content="x")),
         (file("a"), (State(FILE, OLD),), Found(DIRECTORY, inside=("a/data",))),
-        (file("a"), (), Found(DIRECTORY)),
+        (file("a"), (), Found(DIRECTORY, inside=("a/data",))),
+        (Entry("a", LINK, content="x"), (), Found(DIRECTORY)),
         (file("a"), (), Found(SPECIAL)),
         (Entry("a", LINK, content="x"), (), is_file(OLD)),
         (Entry("a", DIRECTORY, 0o755), (), Found(LINK, content="/mnt")),
@@ -156,6 +157,16 @@ def test_what_is_in_the_way_is_an_error(entry: Entry, states: tuple[State, ...],
     with pytest.raises(ShipshapeError) as caught:
         plan({"a": entry}, {"a": states} if states else {}, {"a": found})
     assert [finding.code for finding in caught.value.findings] == ["path-in-the-way"]
+
+
+@pytest.mark.parametrize("states", [(), (State(FILE, OLD),)])
+def test_an_empty_directory_gives_way_to_a_file(states: tuple[State, ...]) -> None:
+    """The engine makes one where it shall mount a file that is not there."""
+    result = plan({"a": file("a")}, {"a": states} if states else {}, {"a": Found(DIRECTORY, 0o755, 0, 0)})
+
+    [step] = result.steps
+    assert (step.action, step.reason, step.keep) == ("change", "was a directory", False)
+    assert [(gone.action, gone.path) for gone in step.clears] == [("remove", "a")]
 
 
 def test_what_we_shipped_ourselves_gives_way() -> None:
