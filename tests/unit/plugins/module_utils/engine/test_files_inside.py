@@ -150,6 +150,8 @@ def tar(name, data=None, link=None, directory=False):
 class Container:
     """An engine with one container whose files are tar archives by path."""
 
+    local = True
+
     def __init__(self, changes=(), **files):
         self.files, self.changes = {path.replace("_", "/"): data for path, data in files.items()}, list(changes)
 
