@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,14 +98,17 @@ class Opened:
 
     def verify(self) -> list[Finding]:
         """What keeps the pool from working in this database. Raises nothing: both modules say it, each in its way."""
-        live = {part: self.store.describe(table.name) for part, table in self.wish.schema.tables.items()}
+        tables = self.wish.schema.tables
+        there = self.store.describe([table.name for table in tables.values()])
+        live = {part: there[table.name] for part, table in tables.items()}
         found = differences(self.wish.schema, live, self.sqlite, self.store.nowhere)
         self.differences = [*found, *self.store.doubts]
         return [finding for finding in self.differences if finding.severity == "critical"]
 
     def transferable(self) -> list[Finding]:
         """What keeps a slot's project from being somebody else's while the slot has another."""
-        return lasting(self.wish.schema, self.store.describe(self.wish.schema.projects.name))
+        projects = self.wish.schema.projects.name
+        return lasting(self.wish.schema, self.store.describe([projects])[projects])
 
     def provide(self) -> list[Finding]:
         """The same, after missing tables were made: our own, or the application's by its own command. In check mode
@@ -232,5 +235,5 @@ class _Lacking:
     def starting(self, table: str, *words: Any) -> list[Mapping[str, Any]]:
         return [] if table in self._missing else self._store.starting(table, *words)
 
-    def describe(self, table: str) -> LiveTable | None:
-        return self._store.describe(table)
+    def describe(self, tables: Collection[str]) -> dict[str, LiveTable | None]:
+        return self._store.describe(tables)

@@ -73,9 +73,12 @@ class SqliteStore:
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
-    def describe(self, table: str) -> LiveTable | None:
+    def describe(self, tables: Collection[str]) -> dict[str, LiveTable | None]:
         if self._absent and os.path.exists(self._path):
             self._connect()  # a migration has made it
+        return {table: self._described(table) for table in tables}
+
+    def _described(self, table: str) -> LiveTable | None:
         found = self._rows("look at a table", f"PRAGMA table_xinfo({_quoted(table)})")
         if not found:
             return None

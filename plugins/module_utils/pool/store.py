@@ -58,8 +58,8 @@ class Store(Protocol):
     nowhere: str  # why no table can be there, '' when one can
     own_lock: bool  # whoever writes is alone: what is done to a slot is done while writing
 
-    def describe(self, table: str) -> LiveTable | None:
-        """None when there is no such table."""
+    def describe(self, tables: Collection[str]) -> dict[str, LiveTable | None]:
+        """By name; None where there is no such table."""
 
     def create(self, statements: Sequence[str]) -> None: ...
 
