@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run costs an application's server: each statement goes there and back, and the server can be far away."""
+"""What a run that has nothing to do costs: an application's server, which can be far away, and the target."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.shipshape.deploy.tests.unit.loaded import Call
 from tests.support.engine import Engine
 from tests.support.pools import Server, World, make_template, run
 
@@ -39,8 +40,22 @@ def test_an_unchanged_run_takes_few_statements_however_large_the_pool_is(
         world = World(database, root, make_template(tmp_path / "template"), size=40)
         arguments = world.given()
         assert run("visitor_pool", arguments)["changed"]
-        state = {"state_dir": str(tmp_path / "state")}
         assert statements(engine, pool_server, lambda: run("visitor_pool", arguments)) <= 10
-        assert statements(engine, pool_server, lambda: run("visitor_pool_info", {**arguments, **state})) <= 8
+        look = {**arguments, "state_dir": str(tmp_path / "state")}
+        assert statements(engine, pool_server, lambda: run("visitor_pool_info", look)) <= 8
+    finally:
+        database.close()
+
+
+def test_nothing_is_loaded_that_only_changes_need(pool_server: Server, tmp_path: Path) -> None:
+    """See tests/unit/test_loaded.py, where this is with SQLite."""
+    database = pool_server.database()
+    try:
+        database.make()
+        (tmp_path / "users").mkdir()
+        arguments = World(database, tmp_path / "users", make_template(tmp_path / "template")).given()
+        assert run("visitor_pool", arguments)["changed"]
+        Call("visitor_pool", arguments).is_cheap(172_000)
+        Call("visitor_pool_info", {**arguments, "state_dir": str(tmp_path / "state")}).is_cheap(158_000)
     finally:
         database.close()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..report.finding import ShipshapeError, failure
+from .keywords import keywords
 from .url import MYSQL, POSTGRESQL, REDIS, Url
 
 OK, REFUSED, MISSING, UNREACHABLE, UNTRIED = "ok", "refused", "missing", "unreachable", "untried"
@@ -27,7 +28,6 @@ _SQLSTATE = re.compile(rb'\bC "([0-9A-Z]{5})"')
 _REDIS_CODES = frozenset({"NOAUTH", "WRONGPASS", "NOPERM", "DENIED", "ERR"})
 # MySQL's client error for TLS that could not be begun: a server without it.
 _NO_TLS = 2026
-_SSL_MODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
 
 
 @dataclass(frozen=True)
@@ -119,31 +119,6 @@ def postgresql(url: Url, ip: str) -> Iterator[Session]:
     finally:
         os.close(trace)
         connection.finish()
-
-
-def keywords(url: Url, ip: str) -> dict[str, str]:
-    """Everything that libpq would take from its environment or its files otherwise is said here."""
-    mode = url.param("sslmode") or ("require" if url.param("ssl") == "true" else "")
-    if mode in ("verify-ca", "verify-full"):
-        mode = "require"  # the authority's certificate is in the container, or nowhere
-    return {
-        "host": url.host if _is_name(url.host) else ip,
-        "hostaddr": _numeric(ip),
-        "port": str(url.port),
-        "user": url.user,
-        "password": url.password or "",
-        "dbname": url.database or url.user,
-        "sslmode": mode if mode in _SSL_MODES else "prefer",
-        "options": url.param("options"),
-        "passfile": os.devnull,
-        "gssencmode": "disable",
-        "target_session_attrs": "any",
-        "application_name": "shipshape.deploy",
-        "client_encoding": "UTF8",
-        "sslcert": "",
-        "sslkey": "",
-        "sslrootcert": "",
-    }
 
 
 def _connected(connection: Any) -> bool:
@@ -264,14 +239,6 @@ def resolved(host: str) -> str:
         return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
     except (OSError, UnicodeError):
         return ""
-
-
-def _numeric(ip: str) -> str:
-    return ip.partition("%")[0]
-
-
-def _is_name(host: str) -> bool:
-    return bool(host) and not host.startswith("/") and "," not in host
 
 
 def _one_line(text: str) -> str:

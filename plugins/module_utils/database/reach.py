@@ -8,11 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..report.finding import ShipshapeError, failure
-from .login import keywords
-from .spelling import masked, secrets_in
-from .url import POSTGRESQL, Parsed, Url, parse
 
 if TYPE_CHECKING:
+    from .url import Parsed, Url
     from .verify import Seen, Verifier
 
 # What libpq does to know the server, and how it lets itself be known, taken from an operator's URL as it is.
@@ -47,6 +45,10 @@ def value(seen: Seen, service: str, variable: str) -> str:
 
 def given(text: str) -> Reach:
     """A URL as this machine sees it. What it says of TLS holds, for the files that it names are on this machine."""
+    from .keywords import keywords
+    from .spelling import masked
+    from .url import parse
+
     parsed = parse(text)
     url = _postgresql(parsed, "database_url")
     found = keywords(url, "")
@@ -56,6 +58,10 @@ def given(text: str) -> Reach:
 
 def of_service(verifier: Verifier, seen: Seen, service: str, text: str) -> Reach:
     """A URL as the containers of `service` see it: its host may be a name that only they know."""
+    from .keywords import keywords
+    from .spelling import masked, secrets_in
+    from .url import parse
+
     parsed = parse(text)
     verifier.hide_read(secrets_in(parsed))
     url = _postgresql(parsed, service)
@@ -69,6 +75,8 @@ def of_service(verifier: Verifier, seen: Seen, service: str, text: str) -> Reach
 
 
 def _postgresql(parsed: Parsed, subject: str) -> Url:
+    from .url import POSTGRESQL
+
     if parsed.url is None or parsed.fatal:
         flaw = next((flaw for flaw in parsed.flaws if flaw.fatal), parsed.flaws[0])
         raise _refused(subject, f"its URL {flaw.what}", flaw.remedy)
