@@ -16,8 +16,8 @@ from typing import Any
 
 from ..engine.compose import Compose
 from ..engine.connection import Connection
-from ..engine.look import Observed, containers
 from ..engine.model import Project, Service, public_words, secrets_of, unescaped
+from ..engine.observed import Observed, containers
 from ..engine.resolve import resolved
 from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError, failure
 from ..report.masking import Masker

@@ -22,8 +22,8 @@ from .walk import DIRECTORY, HostPath, descend
 if TYPE_CHECKING:
     from ..engine.compose import Compose
     from ..engine.connection import Connection
-    from ..engine.look import Observed
     from ..engine.model import Project
+    from ..engine.observed import Observed
 
 _SHOWN = 120  # of a command that failed: one may be a whole script
 # The options that hold commands: the code of one that fails.

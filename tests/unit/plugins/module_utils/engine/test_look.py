@@ -5,12 +5,8 @@ import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.connection import EngineRefusedError
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.endpoint import Endpoint
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import (
-    containers,
-    look,
-    observed,
-    place_name,
-)
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import look
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.observed import containers, observed, place_name
 from ansible_collections.shipshape.deploy.tests.unit.plugins.module_utils.engine.builders import container, project
 
 REPLACES = {"com.docker.compose.replace": "p-web-1"}
