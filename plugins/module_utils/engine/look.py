@@ -68,6 +68,7 @@ class Look:
 
 def look(connection: Connection, project: Project, wanted: Wanted = Wanted()) -> Look:
     """All that deciding needs, read side by side."""
+    connection.agree()
     with ThreadPoolExecutor(3) as readers:
         awaited = readers.submit(containers, connection, project.name)
         networks = readers.submit(_by_name, connection, "/networks")
