@@ -59,7 +59,7 @@ def opened(module: Any, report: Report, reach: Any, *, write: bool = True) -> Op
         from ..engine.opening import open_project
         from .place import Application
 
-        looker = reach.verifier(*open_project(module), report)
+        looker = reach.looker(*open_project(module), report)
         looker.hide(secrets)
         seen = looker.look()
         application = Application(looker.connection, looker.compose, seen.project, seen.containers)
