@@ -74,6 +74,10 @@ class FakeEngine:
         self.listed = [dict(entry.raw, Labels=entry.labels) for entry in entries]
         self.documents = {f"/containers/{entry.id}/json": entry.raw for entry in entries if entry.id not in gone}
         self.documents.update(rest)
+        self.agreed = False
+
+    def agree(self):
+        self.agreed = True
 
     def get(self, path, **query):
         if path == "/containers/json":
@@ -125,6 +129,7 @@ def test_a_look_at_everything():
         },
     )
     found = look(engine, project({"web": {}, "b": {"image": "studio/b:2"}, "c": {"image": "nosuch"}}))
+    assert engine.agreed
     assert [at.name for at in found.containers] == ["p-web-1"]
     assert found.images == {"a": "sha256:1", "studio/b:2": "sha256:2"}
     assert found.image_volumes == {"a": {"/data"}, "studio/b:2": frozenset()}
