@@ -177,8 +177,8 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments 
     PROJECT_OPTIONS,
     PROJECT_RULES,
     invocation,
-    open_project,
 )
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.opening import open_project
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
 

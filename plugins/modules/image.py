@@ -244,10 +244,10 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments 
     PROJECT_OPTIONS,
     PROJECT_RULES,
     invocation,
-    open_project,
 )
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.baked import declared
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.image import ImageWork, Wish
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.opening import open_project
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.versions import Required
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report

@@ -188,8 +188,8 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments 
     PROJECT_OPTIONS,
     PROJECT_RULES,
     invocation,
-    open_project,
 )
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.opening import open_project
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.order import Order
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.registry_login import Logins, configuration
 from ansible_collections.shipshape.deploy.plugins.module_utils.preflight.run import Preflight, Wishes

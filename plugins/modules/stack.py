@@ -258,9 +258,9 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments 
     PROJECT_OPTIONS,
     PROJECT_RULES,
     invocation,
-    open_stack,
     order,
 )
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.opening import open_stack
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
 

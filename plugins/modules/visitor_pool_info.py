@@ -205,8 +205,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.arguments 
     invocation,
 )
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool.arguments import POOL_OPTIONS, opened
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool.operate import look
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool.text import events
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.info import look
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
 
@@ -232,6 +231,8 @@ def main() -> None:
     report = Report()
     try:
         if options["parse"] is not None:
+            from ansible_collections.shipshape.deploy.plugins.module_utils.pool.console import events
+
             report.values["events"] = events(options["parse"])
         if options["database_url"] or options["service"]:
             with closing(opened(module, report, reach, write=False)) as pool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import observed
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.observed import observed
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.staleness import changed
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.upper import changes
 from tests.support.engine import Project

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.view_rules import Place, Scene
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.successor import Place
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.view_rules import Scene
 from tests.support.engine import BUSYBOX, SOCKET, Engine, Project
 from tests.support.stacks import Stack, api, codes, service
 from tests.support.views import PIECE, UnixConnection, ask, view_of, view_process

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool.template import Template, source
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.origin import source
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.template import Template
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
 from tests.support.pools import World, make_template

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, journals, transfer
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool import data_root, disk, journals, transfer
 from tests.support.pools import PROJECT, World, now, run, told
 
 ABSTRACT = "01_manuscript/abstract.tex"
@@ -263,14 +263,14 @@ def test_check_mode_foretells_what_is_healed(pool: World, monkeypatch: pytest.Mo
 
 def test_a_transfer_that_ends_while_somebody_looks(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
     in_between(pool, monkeypatch)
-    real = disk.Root.inode
+    real = data_root.DataRoot.inode
 
-    def gone(root: disk.Root, *parts: str) -> int:
+    def gone(root: data_root.DataRoot, *parts: str) -> int:
         if parts[-1].startswith("transfer-"):
             (pool.root / ".visitor-pool" / parts[-1]).unlink()
         return real(root, *parts)
 
-    monkeypatch.setattr(disk.Root, "inode", gone)
+    monkeypatch.setattr(data_root.DataRoot, "inode", gone)
     result = run("visitor_pool_info", pool.given())
     assert not result.get("failed"), result["msg"]
     assert "transfer-unfinished" not in codes(result)

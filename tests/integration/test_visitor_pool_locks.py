@@ -46,7 +46,7 @@ def test_an_application_sees_who_is_at_work_and_where(pool: World, monkeypatch: 
         seen.append((is_free(pool, 0, "_shared"), is_free(pool, 1), is_free(pool, 2)))
 
     just_before(monkeypatch, disk.Root, "replace", look)
-    just_before(monkeypatch, operate, "_tell", look)  # still at work, but no longer at that slot
+    just_before(monkeypatch, operate, "tell", look)  # still at work, but no longer at that slot
     assert not run("visitor_pool", pool.given(state="expired")).get("failed")
     look()
     assert seen == [(False, False, True), (False, True, True), (True, True, True)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, opening, reconcile, records
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, opening, reconcile, rows
 from tests.support.pools import PROJECT, World, now, run
 from tests.support.stacks import contract
 from tests.support.worlds import codes, enter, give_project, just_before, theses
@@ -109,7 +109,7 @@ def test_a_transfer_ends_and_the_next_visitor_comes_while_we_look(
 
     if pool.database.kind == "sqlite":
         pool.sql("PRAGMA busy_timeout = 0")
-    just_before(monkeypatch, records.Records, "leases", rebuilt)
+    just_before(monkeypatch, rows.Rows, "leases", rebuilt)
     result = run(module, pool.given())
     contract(result)
     assert "lease-phantom" not in codes(result)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool.repository import Repository, Source
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.origin import Source
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.repository import Repository
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool.template import Template
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine.look import Observed
 from ..engine.model import Project, Service
+from ..engine.observed import Observed
 
 _SELF = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})
 

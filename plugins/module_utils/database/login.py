@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import select
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,18 +15,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..report.finding import ShipshapeError, failure
-from .url import MYSQL, POSTGRESQL, REDIS, Url
+from .keywords import keywords
+from .known import LIBRARIES
+from .url import POSTGRESQL, REDIS, Url
 
 OK, REFUSED, MISSING, UNREACHABLE, UNTRIED = "ok", "refused", "missing", "unreachable", "untried"
 TIMEOUT = 5.0
-_LIBRARIES = {POSTGRESQL: "psycopg", REDIS: "redis", MYSQL: "pymysql"}
 _PACKAGES = {"psycopg": "psycopg[binary]", "redis": "redis", "pymysql": "PyMySQL"}
 # SQLSTATEs: 28xxx is authorization, 42501 a database that this role may not connect to, 3D000 one that is not there.
 _SQLSTATE = re.compile(rb'\bC "([0-9A-Z]{5})"')
 _REDIS_CODES = frozenset({"NOAUTH", "WRONGPASS", "NOPERM", "DENIED", "ERR"})
 # MySQL's client error for TLS that could not be begun: a server without it.
 _NO_TLS = 2026
-_SSL_MODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,9 @@ class Login:
     asked: bool = True
 
 
-def can_log_in(url: Url) -> bool:
-    """Whether there is a library for its scheme; a URL of another is only compared."""
-    return url.family in _LIBRARIES
-
-
 def log_in(url: Url, ip: str) -> Login:
     """Logs in to the server at `ip` as `url` says, and out again."""
-    library = _LIBRARIES[url.family]
+    library = LIBRARIES[url.family]
     try:
         if url.family == POSTGRESQL:
             with postgresql(url, ip) as session:
@@ -59,7 +53,7 @@ def log_in(url: Url, ip: str) -> Login:
 
 def missing_library(family: str) -> str:
     """What to install for a scheme, as pip calls it."""
-    return _PACKAGES[_LIBRARIES[family]]
+    return _PACKAGES[LIBRARIES[family]]
 
 
 # -- PostgreSQL -------------------------------------------------------------------------------------------------------
@@ -119,31 +113,6 @@ def postgresql(url: Url, ip: str) -> Iterator[Session]:
     finally:
         os.close(trace)
         connection.finish()
-
-
-def keywords(url: Url, ip: str) -> dict[str, str]:
-    """Everything that libpq would take from its environment or its files otherwise is said here."""
-    mode = url.param("sslmode") or ("require" if url.param("ssl") == "true" else "")
-    if mode in ("verify-ca", "verify-full"):
-        mode = "require"  # the authority's certificate is in the container, or nowhere
-    return {
-        "host": url.host if _is_name(url.host) else ip,
-        "hostaddr": _numeric(ip),
-        "port": str(url.port),
-        "user": url.user,
-        "password": url.password or "",
-        "dbname": url.database or url.user,
-        "sslmode": mode if mode in _SSL_MODES else "prefer",
-        "options": url.param("options"),
-        "passfile": os.devnull,
-        "gssencmode": "disable",
-        "target_session_attrs": "any",
-        "application_name": "shipshape.deploy",
-        "client_encoding": "UTF8",
-        "sslcert": "",
-        "sslkey": "",
-        "sslrootcert": "",
-    }
 
 
 def _connected(connection: Any) -> bool:
@@ -258,29 +227,13 @@ def _mysql_login(url: Url, ip: str, tls: dict[str, Any]) -> Login:
     return Login(OK)
 
 
-def resolved(host: str) -> str:
-    """A name as this machine's resolver knows it; '' when it does not."""
-    try:
-        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
-    except (OSError, UnicodeError):
-        return ""
-
-
-def _numeric(ip: str) -> str:
-    return ip.partition("%")[0]
-
-
-def _is_name(host: str) -> bool:
-    return bool(host) and not host.startswith("/") and "," not in host
-
-
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
 def need(family: str) -> None:
     """Raises when the library for `family` is not there."""
-    library = _LIBRARIES[family]
+    library = LIBRARIES[family]
     try:
         __import__(library)
     except ImportError:
@@ -288,6 +241,6 @@ def need(family: str) -> None:
 
 
 def library_missing(family: str) -> ShipshapeError:
-    what = f"the Python library {_LIBRARIES[family]}, which logs in to it, is not on the target"
+    what = f"the Python library {LIBRARIES[family]}, which logs in to it, is not on the target"
     remedy = f"Install {missing_library(family)}; role shipshape.deploy.engine makes an environment that has it"
     return failure("target", "login-library-missing", what, remedy)

@@ -8,12 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..report.finding import ShipshapeError, failure
-from .login import keywords
-from .spelling import masked, secrets_in
-from .url import POSTGRESQL, Parsed, Url, parse
 
 if TYPE_CHECKING:
-    from .verify import Seen, Verifier
+    from .sight import Looker, Seen
+    from .url import Parsed, Url
 
 # What libpq does to know the server, and how it lets itself be known, taken from an operator's URL as it is.
 _AS_GIVEN = (
@@ -25,11 +23,11 @@ _AS_GIVEN = (
 Reach = tuple[dict[str, str], str]  # libpq's keywords; the URL as it may be shown
 
 
-def verifier(connection: Any, compose: Any, report: Any) -> Verifier:
+def looker(connection: Any, compose: Any, report: Any) -> Looker:
     """Who sees a service's variables as its containers do. Loaded only when a service is asked for."""
-    from .verify import Verifier
+    from .sight import Looker
 
-    return Verifier(connection, compose, report)
+    return Looker(connection, compose, report)
 
 
 def value(seen: Seen, service: str, variable: str) -> str:
@@ -47,6 +45,10 @@ def value(seen: Seen, service: str, variable: str) -> str:
 
 def given(text: str) -> Reach:
     """A URL as this machine sees it. What it says of TLS holds, for the files that it names are on this machine."""
+    from .keywords import keywords
+    from .spelling import masked
+    from .url import parse
+
     parsed = parse(text)
     url = _postgresql(parsed, "database_url")
     found = keywords(url, "")
@@ -54,12 +56,16 @@ def given(text: str) -> Reach:
     return {**found, **said, "host": url.host or "", "hostaddr": ""}, masked(parsed)
 
 
-def of_service(verifier: Verifier, seen: Seen, service: str, text: str) -> Reach:
+def of_service(looker: Looker, seen: Seen, service: str, text: str) -> Reach:
     """A URL as the containers of `service` see it: its host may be a name that only they know."""
+    from .keywords import keywords
+    from .spelling import masked, secrets_in
+    from .url import parse
+
     parsed = parse(text)
-    verifier.hide_read(secrets_in(parsed))
+    looker.hide_read(secrets_in(parsed))
     url = _postgresql(parsed, service)
-    found = verifier.address(text, seen, service)
+    found = looker.address(text, seen, service)
     at = found[1] if found is not None else None
     if at is None or not at.ip:
         why = at.why if at is not None else "its URL cannot be read"
@@ -69,6 +75,8 @@ def of_service(verifier: Verifier, seen: Seen, service: str, text: str) -> Reach
 
 
 def _postgresql(parsed: Parsed, subject: str) -> Url:
+    from .url import POSTGRESQL
+
     if parsed.url is None or parsed.fatal:
         flaw = next((flaw for flaw in parsed.flaws if flaw.fatal), parsed.flaws[0])
         raise _refused(subject, f"its URL {flaw.what}", flaw.remedy)

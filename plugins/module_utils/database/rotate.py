@@ -44,8 +44,9 @@ from .rotate_plan import (
     texts,
     users,
 )
+from .sight import Seen
 from .url import POSTGRESQL, Url
-from .verify import Credential, Seen, Verifier
+from .verify import Credential, Verifier
 
 _PAUSE = 0.3
 # (path, content, mode; None keeps the mode that the file has): whole or not at all, and durable.

@@ -13,9 +13,10 @@ from .journal import Journal
 from .login import Login
 from .places import SHELL, Texts
 from .rewrite import Account, rewritten
+from .sight import Seen
 from .spelling import is_placeholder, with_password
 from .url import Url, parse
-from .verify import Credential, Seen, environment
+from .verify import Credential, environment
 
 
 @dataclass(frozen=True)

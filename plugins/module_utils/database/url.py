@@ -11,7 +11,6 @@ libraries and not with others.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -152,6 +151,8 @@ def _family(scheme: str) -> tuple[str, bool] | None:
 
 
 def _close(scheme: str) -> list[str]:
+    import difflib
+
     return difflib.get_close_matches(scheme.lower(), _SCHEMES, 1, 0.75)
 
 

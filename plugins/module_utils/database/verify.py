@@ -9,49 +9,27 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..engine.compose import Compose
 from ..engine.connection import Connection
-from ..engine.look import Observed, containers
-from ..engine.model import Project, Service, public_words, secrets_of, unescaped
-from ..engine.resolve import resolved
+from ..engine.model import Service
+from ..engine.observed import Observed
 from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError, failure
-from ..report.masking import Masker
 from ..report.result import Report
 from . import journal
-from .address import Address, locate
-from .login import UNREACHABLE, UNTRIED, Login, can_log_in, log_in
-from .login import resolved as resolved_name
-from .places import Origin, Texts, env_file_paths, origins, outside
+from .address import Address
+from .login import UNREACHABLE, UNTRIED, Login, log_in
+from .places import Origin
+from .sight import Looker, Seen
 from .spelling import masked, secrets_in
 from .url import looks_like_one, parse
 from .verdict import Facts, Reading, judge, verdict
 
 _AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The project, as it is written and as it runs."""
-
-    project: Project
-    texts: Texts
-    containers: tuple[Observed, ...]
-
-    def origins(self, service: str) -> dict[str, Origin]:
-        return origins(self.texts, service)
-
-    def resolved(self, service: str) -> dict[str, str]:
-        """What Compose says that the next container of `service` gets."""
-        given = self.project.services[service].definition.get("environment") or {}
-        return {name: unescaped(str(value)) for name, value in given.items() if value is not None}
-
-    def running(self, service: str) -> list[Observed]:
-        return [at for at in self.containers if at.service == service and at.status in ("running", "restarting")]
 
 
 @dataclass(frozen=True)
@@ -68,14 +46,12 @@ class Credential:
         return list(dict.fromkeys(reading.value for reading in readings if reading.value))
 
 
-class Verifier:
+class Verifier(Looker):
     """Looks, and changes nothing."""
 
     def __init__(self, connection: Connection, compose: Compose, report: Report) -> None:
-        self.connection, self.compose, self.report = connection, compose, report
+        super().__init__(connection, compose, report)
         self._key = secrets.token_bytes(16)  # so that fingerprints compare within this run, and with nothing else
-        self._secrets: set[str] = set()
-        self._public: set[str] = set()
 
     def verified(self, variables: Sequence[str]) -> None:
         """State verified: raises when a credential will not work."""
@@ -87,49 +63,6 @@ class Verifier:
             self.report.add(Finding(WARNING, self.shown(left.path), "rotation-unfinished", what, remedy))
             self.hide([left.new, *left.old])
         self.tell(self.log_in(self.find(seen, variables), seen))
-
-    # -- looking ----------------------------------------------------------------------------------------------------
-
-    def look(self) -> Seen:
-        """Two calls of Compose side by side, one list and one inspect a container."""
-        self.compose.read_ahead()
-        with ThreadPoolExecutor(1) as reader:
-            asked = reader.submit(self._unresolved)
-            project = resolved(self.compose, self.report)
-            self._secrets |= secrets_of(project)
-            self._public = public_words(project)
-            found = containers(self.connection, project.name)
-            document = asked.result()
-        texts = self._texts(project, document)
-        self.hide_read(value for text in texts.contents.values() for value in _secret_words(text))
-        return Seen(project, texts, found)
-
-    def _unresolved(self) -> Mapping[str, Any]:
-        try:
-            return self.compose.unresolved()
-        except ShipshapeError:
-            return {}  # what is wrong with it the resolved project tells; without this only the places are not known
-
-    def _texts(self, project: Project, document: Mapping[str, Any]) -> Texts:
-        source = self.compose.source
-        base = source.directory or ""
-        names = source.env_files or ((".env",) if os.path.exists(os.path.join(base, ".env")) else ())
-        env_files = tuple(os.path.abspath(os.path.join(base, name)) for name in names)
-        contents = {path: text for path in env_files if (text := text_of(path)) is not None}
-        texts = Texts(document, env_files, contents, dict(os.environ), source.spoken or "definition")
-        known = outside(texts)
-        paths = {path for service in project.services for path in env_file_paths(document, service, known)}
-        contents.update({path: text for path in paths - set(contents) if (text := text_of(path)) is not None})
-        return texts
-
-    def hide_read(self, values: Iterable[str]) -> None:
-        """As `hide`, of what was read: a service called like its careless password would be hidden with it."""
-        self.hide(set(values) - self._public)
-
-    def hide(self, values: Iterable[str]) -> None:
-        """What must not be shown from here on."""
-        self._secrets |= {value for value in values if value}
-        self.report.masker = Masker(self._secrets)
 
     # -- credentials ------------------------------------------------------------------------------------------------
 
@@ -202,27 +135,6 @@ class Verifier:
             for index, entry in enumerate(found)
         ]
 
-    def address(self, value: str, seen: Seen, service: str) -> tuple[Any, Address] | None:
-        """The URL in `value` and where to log in; None for what cannot be logged in with."""
-        parsed = parse(value)
-        if parsed.url is None or parsed.fatal:
-            return None
-        if not can_log_in(parsed.url):
-            return parsed.url, Address(why=f"{parsed.url.scheme}:// is compared only")
-        if parsed.url.socket:
-            return parsed.url, Address(why="it goes through a Unix socket, where TCP logins prove nothing")
-        if not self.connection.local:
-            return parsed.url, Address(
-                why="the engine is on another machine, whose networks cannot be reached from here"
-            )
-        at = locate(parsed.url.host or "localhost", seen.project.services[service], seen.project, seen.containers)
-        if at.ip and not at.container:
-            ip = resolved_name(at.ip)
-            why = f"nobody knows the name {parsed.url.host}"
-            remedy = "Name the database's service, or see that the name can be resolved"
-            at = replace(at, ip=ip) if ip else Address(why=why, remedy=remedy)
-        return parsed.url, at
-
     # -- telling ----------------------------------------------------------------------------------------------------
 
     def tell(self, found: Sequence[Credential]) -> None:
@@ -283,23 +195,3 @@ def _not_there(at: Address) -> Login:
 def environment(container: Observed) -> dict[str, str]:
     pairs = (entry.partition("=") for entry in container.raw["Config"].get("Env") or ())
     return {name: value for name, _dummy, value in pairs}
-
-
-def text_of(path: str) -> str | None:
-    """An env file as text; what is no UTF-8 in it survives."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            return stream.read()
-    except OSError:
-        return None
-
-
-def _secret_words(text: str) -> set[str]:
-    from ..files.envread import read
-    from ..report.masking import secret_values
-
-    try:
-        entries = read("", text)
-    except ShipshapeError:
-        return {line.partition("=")[2].strip() for line in text.splitlines() if "=" in line}
-    return set(secret_values({entry.name: entry.value for entry in entries if entry.value}))

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .look import Look, Observed
+from .look import Look
 from .model import Project
+from .observed import Observed
 
 
 @dataclass(frozen=True)

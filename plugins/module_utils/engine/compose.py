@@ -14,7 +14,6 @@ from threading import Thread
 from typing import Any
 
 from ..report.finding import Finding
-from .compose_words import explained, warnings
 
 # The names that Compose looks for by itself, in its order.
 DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
@@ -170,6 +169,10 @@ class Compose:
         """The resolved project as `docker compose config --format json` prints it, and Compose's warnings."""
         out, err = self._ahead.result() if self._ahead else self._resolve()
         model: dict[str, Any] = json.loads(out)
+        if not err.strip():
+            return model, []
+        from .compose_words import warnings
+
         return model, warnings(err, self.source.spoken)
 
     def unresolved(self) -> dict[str, Any]:
@@ -277,5 +280,7 @@ class Compose:
         program = [self._plugin] if self._plugin else [self._docker, "compose"]
         code, out, err = self._run([*program, *arguments], environment, self.source.directory, stdin or "\n")
         if code != 0:
+            from .compose_words import explained
+
             raise explained(self.source.spoken or self.source.name or "project", arguments, out, err)
         return out, err

@@ -124,6 +124,10 @@ class Connection:
         answer: dict[str, str] = self._request("GET", "/version")
         return answer
 
+    def agree(self) -> None:
+        """Asks for the version to speak, once: of several threads that begin together each would ask."""
+        self._version = self.api_version
+
     @property
     def api_version(self) -> str:
         if self._version is None:

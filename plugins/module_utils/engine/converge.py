@@ -27,7 +27,7 @@ from .look import mark_done
 from .model import COMPLETED, HEALTHY, Dependency, Service
 from .plan import REMOVE, RESTART, Plan, ServicePlan, Step
 from .replace import Hands, best_effort, replace_all
-from .view_rules import Successor
+from .successor import Successor
 from .watch import FAILED, Watched, sample, until_stable, verdict
 
 # Enough to keep every core of the engine's host at work; beyond that they only hinder each other.

@@ -11,9 +11,10 @@ from typing import Any
 
 from .applied import differences, keyed
 from .disk import MountedFile
-from .look import Look, Observed
+from .look import Look
 from .model import Endpoint, Project, Service
-from .view_rules import LABEL_HASH, UPDATABLE, updatable
+from .observed import Observed
+from .successor import LABEL_HASH, UPDATABLE, updatable
 
 RECREATE = "recreate"
 START = "start"

@@ -15,8 +15,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from ..report.finding import failure
-
-DEFAULT_HOST = "unix:///var/run/docker.sock"
+from .arguments import DEFAULT_HOST
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from . import history
 from .applied import keyed
 from .compose import Compose
 from .connection import Connection
-from .look import Look, Observed, look
+from .look import Look, look
 from .model import Project, Service
+from .observed import Observed
 from .order import Order
 
 _NOT_THERE = "it is not on the engine"

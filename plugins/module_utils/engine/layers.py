@@ -13,7 +13,8 @@ from typing import Any
 
 from .connection import Connection, EngineRefusedError
 from .disk import open_regular
-from .look import BakedState, Observed, Wanted, opens_quietly
+from .look import BakedState, Wanted, opens_quietly
+from .observed import Observed
 
 # Links within a container that are followed before it counts as a circle.
 _MOST_LINKS = 8

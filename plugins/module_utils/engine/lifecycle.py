@@ -14,8 +14,8 @@ from typing import Any
 from ..report.finding import WARNING, Finding, ShipshapeError, failure
 from ..report.result import Report
 from .connection import Connection, EngineRefusedError, with_short_ids
-from .look import Observed
 from .model import Project, Service, unescaped
+from .observed import Observed
 
 _GONE = 404
 _KILLED = 137  # 128 + SIGKILL

@@ -22,10 +22,11 @@ from .drift import (
     orphan,
     surplus,
 )
-from .look import Look, Observed, place_name
+from .look import Look
 from .model import Dependency, Project, Service
+from .observed import Observed, place_name
 from .resource_drift import resource_drift
-from .view_rules import Inherited, Place, Successor, temporary_name
+from .successor import Inherited, Place, Successor, temporary_name
 
 RESTART = "restart"
 REMOVE = "remove"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from ..report.finding import CRITICAL, WARNING, Finding
 from .drift import RECREATE, baked_drift, container_drift, may_complete, state_drift
-from .look import Look, Observed
+from .look import Look
 from .model import Project
+from .observed import Observed
 from .order import Order
 
 

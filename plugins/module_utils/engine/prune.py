@@ -14,9 +14,9 @@ from ..report.finding import INFO, Finding
 from ..report.result import Report
 from .connection import Connection, EngineRefusedError, path_segment
 from .history import History
-from .look import LABEL_PROJECT
 from .model import Project
-from .view_rules import LABEL_SERVICE
+from .observed import LABEL_PROJECT
+from .successor import LABEL_SERVICE
 
 _NO_NAME = "<none>:<none>"
 

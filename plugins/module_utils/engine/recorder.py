@@ -13,8 +13,8 @@ import json
 import threading
 from typing import Any
 
+from .successor import LABEL_HASH, LABEL_SERVICE
 from .view import Handler, View
-from .view_rules import LABEL_HASH, LABEL_SERVICE
 
 
 class Recorder(View):

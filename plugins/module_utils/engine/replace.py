@@ -22,7 +22,7 @@ from .drift import RECREATE
 from .lifecycle import Lifecycle
 from .model import Service
 from .plan import Step
-from .view_rules import Successor, retired_name
+from .successor import Successor, retired_name
 from .watch import Watched
 
 _AT_ONCE = 8

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .drift import NONE, Drift
-from .look import LABEL_PROJECT, Look
+from .look import Look
 from .model import Project
+from .observed import LABEL_PROJECT
 
 _COMPOSE = "com.docker.compose."
 # Wanted in Compose's words, live in the engine's; both are compared as booleans, False where nothing is said.

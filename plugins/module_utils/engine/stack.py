@@ -8,28 +8,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError, failure
 from ..report.result import Report
 from . import applied, history
-from .aftermath import Traces
 from .compose import Compose
-from .compose_words import classified
 from .connection import Connection, with_short_ids
 from .drift import needs_hashes
-from .images import Images
-from .lock import locked
-from .look import Look, Observed, containers, look
+from .look import Look, look
 from .model import Project
 from .notices import notices
+from .observed import Observed, containers
 from .order import Order
 from .plan import Plan, ServicePlan, Wishes, plan, reused
-from .proof import not_running, ran_well, remaining, stale_files
 from .resolve import resolved
+from .successor import LABEL_HASH, Place
 from .summary import diff, services_summary
-from .view_rules import LABEL_HASH, Place, Scene
-from .watch import last_lines
+
+if TYPE_CHECKING:
+    from .aftermath import Traces
+    from .view_rules import Scene
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,6 @@ class Stack:
         self._connection = connection
         self._compose = compose
         self._report = report
-        self._images = Images(connection, compose, report)
         self._before: Traces | None = None  # what was there when we came
         self._foretelling = False
         report.values.update({"services": {}, "drift": []})
@@ -61,6 +59,8 @@ class Stack:
         if order.check:
             self._converge(project, order)
             return
+        from .lock import locked
+
         with locked(self._connection.endpoint.host, project.name, order.wait_timeout):
             try:
                 self._converge(project, order)
@@ -77,7 +77,9 @@ class Stack:
         now = self._planned(project, order)
         if not order.check:
             self._remember(project, now.look)
-        if self._images.provide(project, now.look, order):
+        from .images import Images
+
+        if Images(self._connection, self._compose, self._report).provide(project, now.look, order):
             now = self._planned(project, order)
         if order.check:
             for action, target, reason in now.plan.announced():
@@ -88,6 +90,8 @@ class Stack:
 
     def _planned(self, project: Project, order: Order) -> Situation:
         """Looks, plans and tells. Raises when the plan holds what may not be done."""
+        from .aftermath import Traces
+
         now = self._situation(project, look(self._connection, project, order.wanted), order)
         self._before = self._before or Traces.of(now.look, project)
         self._tell(now)
@@ -97,11 +101,15 @@ class Stack:
 
     def _prove(self, project: Project, before: Look, order: Order) -> None:
         """Looks once more, at everything: what was done must have ended the differences that it was done for."""
+        from .proof import not_running, remaining, stale_files
+
         seen = look(self._connection, project, order.wanted)
         self._report.values["services"] = services_summary(project, seen.containers, seen.done)
         stale = [entry for at in seen.containers for entry in stale_files(project, at, seen)]
         down = not_running(project, before, seen, order)
         if stale or down:
+            from .watch import last_lines
+
             logs = {at.name: last_lines(self._connection, at.id) for at, _dummy in down}
             raise ShipshapeError(*stale, *(finding for _dummy, finding in down), logs=logs)
         self._report.add(*remaining(project, seen))
@@ -109,6 +117,8 @@ class Stack:
 
     def _remember(self, project: Project, seen: Look) -> None:
         """Which images ran well: they are not to be pruned."""
+        from .proof import ran_well
+
         known = seen.known
         for service, images in ran_well(project, seen).items():
             known = known.with_ran(service, images)
@@ -123,6 +133,8 @@ class Stack:
             seen = look(self._connection, project)
         except ShipshapeError:
             return  # what was asked for may have happened: `changed` stays as it is
+        from .aftermath import Traces
+
         self._report.values["services"] = services_summary(project, seen.containers, seen.done)
         fetched = any(action.action in ("pull", "build") for action in self._report.actions)
         self._report.changed = fetched or Traces.of(seen, project).differ_from(self._before)
@@ -141,6 +153,8 @@ class Stack:
             source.problem() is not None or not (source.directory or source.definition)
         )
         project = Project(source.name or "", {}) if nameable else self.model()
+        from .lock import locked
+
         host = self._connection.endpoint.host
         # What is deployed and removed at the same time would end as neither.
         with nullcontext() if order.check else locked(host, project.name, order.wait_timeout):
@@ -198,6 +212,7 @@ class Stack:
 
     def _recorded(self, services: Sequence[str], containers: Sequence[Observed]) -> dict[str, str]:
         from .recorder import Recorder
+        from .view_rules import Scene
 
         scene = Scene({}, {}, hidden=frozenset(at.id for at in containers))
         with Recorder(self._connection, scene) as recorder:
@@ -290,6 +305,8 @@ class Stack:
 
 def _rejected(service: str, words: str) -> Finding:
     """The engine did not accept a service's container: Compose's own message does not say whose."""
+    from .compose_words import classified
+
     code, remedy = classified(words)
     if code == "compose-failed":
         code, remedy = "container-rejected", "Correct that in the definition, or give the engine what it lacks"
@@ -309,6 +326,8 @@ def _unexpected(refused: Sequence[str]) -> ShipshapeError:
 
 def scene_for(now: Situation) -> Scene:
     """What Compose is to see while it creates: everything but what is replaced, removed or left over. Pure."""
+    from .view_rules import Scene
+
     places: dict[str, dict[int, Place]] = {}
     labels: dict[str, dict[str, str]] = {}
     visible: set[str] = set()

@@ -20,8 +20,9 @@ from .contents import Content, Reader, opened, read_all
 from .context import Context, Placed, context_of, place
 from .dockerfile import Base, bases, recipe, scripts, touches
 from .history import History
-from .look import Observed, image, opens_quietly
+from .look import image, opens_quietly
 from .model import Project, Service
+from .observed import Observed
 from .upper import changes
 
 _ADDED_OR_GONE = (1, 2)

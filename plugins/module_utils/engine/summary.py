@@ -10,8 +10,8 @@ from collections.abc import Container, Iterable
 from typing import Any
 
 from .drift import NONE, Drift, completed
-from .look import Observed
 from .model import Project, Service
+from .observed import Observed
 from .plan import Plan
 
 

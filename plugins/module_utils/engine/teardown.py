@@ -14,8 +14,8 @@ from ..report.result import Report
 from .aftermath import Traces
 from .connection import Connection, EngineRefusedError, path_segment
 from .lifecycle import Lifecycle, refused
-from .look import LABEL_DEPENDS_ON, LABEL_PROJECT, Observed, containers
 from .model import Project
+from .observed import LABEL_DEPENDS_ON, LABEL_PROJECT, Observed, containers
 
 _AT_ONCE = 8
 _GONE = 404

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .connection import Connection
-from .look import Observed
+from .observed import Observed
 
 # A container that has written more than this into its layer: walking there would be no faster than asking.
 _MOST = 20_000

@@ -15,7 +15,7 @@ from ..report.finding import CRITICAL, WARNING, Finding
 from .baked import Layers, ServiceFiles
 from .connection import Connection, EngineRefusedError
 from .contents import Content, Reader, found_version, read_one
-from .look import Observed
+from .observed import Observed
 
 # An entrypoint says its version when it starts: what comes after this much has nothing to do with it.
 _SEARCHED = 4 << 20

@@ -25,7 +25,8 @@ from urllib.parse import parse_qsl, urlencode
 
 from ..report.finding import ShipshapeError
 from .connection import Connection, words
-from .view_rules import Rule, Scene, Successor, UnexpectedCreationError, as_wanted, creation, rule, with_alias
+from .successor import Successor
+from .view_rules import Rule, Scene, UnexpectedCreationError, as_wanted, creation, rule, with_alias
 
 # Compose asks for all services at once, and a full backlog makes its connections fail: it must exceed their number.
 _BACKLOG = 1024

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..report.finding import CRITICAL, Finding, ShipshapeError
 from .connection import Connection, EngineRefusedError
-from .look import Observed, observed
+from .observed import Observed, observed
 
 WAIT = "wait"
 STABLE = "stable"

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..report.finding import failure
+from .data_root import Anyone
 from .judge import OPEN_IT
 from .walk import HostPath
 
@@ -68,7 +69,7 @@ class Worker:
         return f"the application runs as user {self.uid}, and {path} is {owner}"
 
 
-class Access:
+class Access(Anyone):
     """What `workers` may do in a data_root: what one of them may is open. Nothing is refused when nobody knows who
     works there, or when modes do not decide."""
 

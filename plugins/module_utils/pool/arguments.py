@@ -5,18 +5,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..engine.arguments import open_project
-from ..engine.memory import state_directory
 from ..report.finding import failure
 from ..report.masking import SHORTEST_SECRET, Masker
 from ..report.result import Report
 from .opening import Opened, Reached, Wish
-from .place import Application
-from .template import secrets_in
+from .origin import secrets_in
 
 POOL_OPTIONS: dict[str, Any] = {
     "database_url": {"type": "str", "no_log": True},
@@ -60,7 +56,10 @@ def opened(module: Any, report: Report, reach: Any, *, write: bool = True) -> Op
         raise failure("data_root", "option-invalid", "is needed", "Name the directory of the users' directories")
     url, application, seen, looker = options["database_url"] or "", None, None, None
     if _needs_project(options):
-        looker = reach.verifier(*open_project(module), report)
+        from ..engine.opening import open_project
+        from .place import Application
+
+        looker = reach.looker(*open_project(module), report)
         looker.hide(secrets)
         seen = looker.look()
         application = Application(looker.connection, looker.compose, seen.project, seen.containers)
@@ -77,8 +76,7 @@ def opened(module: Any, report: Report, reach: Any, *, write: bool = True) -> Op
         return code, out, err
 
     check = module.check_mode or not write
-    wish = Wish(options, url, application, made_out, run, report, check)
-    return Opened(wish, os.path.join(state_directory(), "templates"))
+    return Opened(Wish(options, url, application, made_out, run, report, check))
 
 
 def _needs_project(options: Any) -> bool:

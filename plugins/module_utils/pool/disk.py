@@ -1,8 +1,7 @@
 # Copyright: the shipshape.deploy founders
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pool on disk. Everything is reached from an open directory, name by name, and no symbolic link is followed:
-whoever may write in a workspace could put one there, and what we do we do as root.
+"""What is changed of the pool on disk, from an open directory, name by name; see data_root.
 
 Directories are built in `<data_root>/.visitor-pool` and renamed into place; what is replaced is renamed away first and
 removed afterwards. So a slot's directory is whole at every moment, or not there.
@@ -14,90 +13,27 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
-from ..engine.lock import directory_locked
-from ..report.finding import failure
-from .access import Access
-from .model import OnDisk, Settings
+from .data_root import SCRATCH, DataRoot
+from .entries import new_file, new_name, put, remove, write
 from .template import File, Link, Node
-from .walk import (
-    DIRECTORY,
-    OURS,
-    HostPath,
-    descend,
-    holds_something,
-    is_old,
-    is_text,
-    marked,
-    new_file,
-    new_name,
-    put,
-    remove,
-    walk,
-    write,
-)
+from .walk import DIRECTORY, OURS, holds_something, walk
 
-SCRATCH = ".visitor-pool"
-JOURNAL = "transfer-"
 # What a rename onto a directory that holds something, or onto no directory, says; and what a full disk does.
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def refuse_link(place: HostPath) -> None:
-    link = place.link()
-    if link:
-        what = f"is a symbolic link (to {os.readlink(link)}) where containers can write: it could lead anywhere here"
-        remedy = "Put the directory itself there, or mount a volume at the path that it leads to"
-        raise failure(link, "data-linked", what, remedy)
+class Root(DataRoot):
+    """One in which something is to be made."""
 
-
-class Root:
-    """data_root, open. New entries get its owner and its mode."""
-
-    def __init__(self, place: HostPath, settings: Settings, access: Access) -> None:
-        self.path, self._settings, self.access = str(place), settings, access
-        try:
-            self.fd = descend(place.mount, place.parts)
-        except OSError as error:
-            refuse_link(place)
-            what = f"cannot be used as data_root: {error.strerror}"
-            remedy = "It must be a directory that is there, with the owner and the mode that all in it shall have"
-            raise failure(self.path, "data-root-missing", what, remedy) from error
-        about = os.fstat(self.fd)
-        self._uid, self._gid, self._mode = about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode)
-        self._give_away = (about.st_uid, about.st_gid) != (os.geteuid(), os.getegid())
-
-    def close(self) -> None:
-        os.close(self.fd)
-
-    def locked(self, wait: float) -> AbstractContextManager[None]:
-        """Nobody else works on it: by whatever path, and as whatever user, he has come to it."""
-        return directory_locked(self.fd, self.path, wait)
-
-    # -- looking ----------------------------------------------------------------------------------------------------
-
-    def names(self) -> list[str]:
-        return [name for name in os.listdir(self.fd) if is_text(name)]  # what is none can be no account's
-
-    def look(self, name: str) -> OnDisk:
-        """What there is of the slot whose directory is called `name`."""
-        wanted = (name, self._settings.project, *self._settings.path, *self._settings.marker)
-        with walk(self.fd, wanted[:-1]) as (depth, at, blocked):
-            workspace, obstacle = marked(at, wanted[-1]) if depth == len(wanted) - 1 else (False, blocked)
-            where = f"{obstacle} (in {self.path})" if obstacle else ""
-            denied = self.access.refusal(self.fd, wanted, depth + workspace)
-            return OnDisk(depth > 0 or bool(obstacle), depth >= 2, workspace, where, denied)
-
-    def inode(self, *parts: str) -> int:
-        """Of what has this name; 0 when nothing has."""
-        with walk(self.fd, parts[:-1]) as (depth, at, _blocked):
-            if depth < len(parts) - 1:
-                return 0
-            with suppress(FileNotFoundError):
-                return os.stat(parts[-1], dir_fd=at, follow_symlinks=False).st_ino
-        return 0
+    @classmethod
+    def on(cls, looked: DataRoot) -> Root:
+        """The same open directory: whatever has its name by now is another."""
+        made = cls.__new__(cls)
+        made.__dict__.update(looked.__dict__)
+        return made
 
     # -- making -----------------------------------------------------------------------------------------------------
 
@@ -179,20 +115,6 @@ class Root:
                 remove(scratch, built)
                 raise
 
-    @contextmanager
-    def scratch(self) -> Iterator[int]:
-        """The scratch directory, open; made when it is not there."""
-        try:
-            fd = os.open(SCRATCH, DIRECTORY, dir_fd=self.fd)
-        except FileNotFoundError:
-            with suppress(FileExistsError):
-                os.close(self._mkdir(self.fd, SCRATCH))
-            fd = os.open(SCRATCH, DIRECTORY, dir_fd=self.fd)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
-
     def _built(self, scratch: int, node: Node) -> str:
         name = new_name()
         before = os.umask(0)
@@ -219,14 +141,6 @@ class Root:
                     self._create(fd, entry, node[entry])
             finally:
                 os.close(fd)
-
-    def _mkdir(self, at: int, name: str) -> int:
-        os.mkdir(name, self._mode & 0o777, dir_fd=at)
-        fd = os.open(name, DIRECTORY, dir_fd=at)
-        if self._give_away:
-            os.fchown(fd, self._uid, self._gid)
-        os.fchmod(fd, self._mode)
-        return fd
 
     def _create_file(self, at: int, name: str, file: File) -> None:
         mode = self._mode & (0o777 if file.executable else 0o666)
@@ -304,18 +218,6 @@ class Root:
             os.close(old)
         return names
 
-    def marks(self, beginning: str) -> list[tuple[str, str]]:
-        """Directories with an entry whose name begins so, and how that goes on."""
-        found = []
-        for name in self.names():
-            with suppress(OSError):  # gone meanwhile, or no directory
-                fd = os.open(name, DIRECTORY, dir_fd=self.fd)
-                try:
-                    found += [(name, at[len(beginning) :]) for at in os.listdir(fd) if at.startswith(beginning)]
-                finally:
-                    os.close(fd)
-        return found
-
     def made_at(self, name: str, entry: str) -> float | None:
         """When it was last changed, in seconds since 1970; None when it is not there."""
         with walk(self.fd, (name,)) as (depth, at, _blocked), suppress(FileNotFoundError):
@@ -336,13 +238,6 @@ class Root:
 
     # -- the scratch directory --------------------------------------------------------------------------------------
 
-    def has_leftovers(self) -> bool:
-        """Whether a killed run has left something, if only an empty scratch directory."""
-        if not self.inode(SCRATCH):
-            return False
-        with self.scratch() as scratch:
-            return bool(self._leftovers(scratch)) or not os.listdir(scratch)
-
     def sweep(self) -> tuple[bool, list[str]]:
         """Removes what killed runs have left, and the scratch directory itself when nothing is in it. Gives whether
         that came to anything, and what could not be removed, and why: it is in nobody's way there."""
@@ -355,11 +250,6 @@ class Root:
             same = before == set(os.listdir(scratch))
         self.drop_scratch()
         return not (before and same), kept
-
-    def _leftovers(self, scratch: int) -> list[str]:
-        """What others have there is theirs for an hour."""
-        names = os.listdir(scratch)
-        return [at for at in names if at.startswith(OURS) or (not at.startswith(JOURNAL) and is_old(scratch, at))]
 
     def drop_scratch(self) -> None:
         """Removes the scratch directory, if it is empty."""

@@ -11,9 +11,10 @@ import stat
 from typing import Any
 
 from ..report.finding import failure
-from .disk import JOURNAL, SCRATCH, Root
-from .model import MOST, is_directory_name
-from .walk import new_file, new_name, write
+from .data_root import SCRATCH, journal
+from .disk import Root
+from .entries import new_file, new_name, write
+from .model import is_directory_name
 
 _LONGEST = 1 << 16
 
@@ -28,25 +29,15 @@ def begin(root: Root, slot: int, document: Any) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
-        os.rename(temporary, _name(slot), src_dir_fd=scratch, dst_dir_fd=scratch)
+        os.rename(temporary, journal(slot), src_dir_fd=scratch, dst_dir_fd=scratch)
         os.fsync(scratch)
 
 
 def end(root: Root, slot: int) -> None:
     with root.scratch() as scratch:
-        os.unlink(_name(slot), dir_fd=scratch)
+        os.unlink(journal(slot), dir_fd=scratch)
         os.fsync(scratch)
     root.drop_scratch()
-
-
-def unfinished(root: Root) -> list[int]:
-    """The slots whose transfers were not brought to their end."""
-    if not root.inode(SCRATCH):
-        return []
-    with root.scratch() as scratch:
-        numbers = (name[len(JOURNAL) : -len(".json")] for name in os.listdir(scratch) if name.startswith(JOURNAL))
-        known = (int(number) for number in numbers if number.isdecimal() and len(number) <= len(str(MOST)))
-        return sorted(number for number in known if root.inode(SCRATCH, _name(number)))
 
 
 def read(root: Root, slot: int) -> dict[str, Any] | None:
@@ -54,7 +45,7 @@ def read(root: Root, slot: int) -> dict[str, Any] | None:
     put something else there, which is not acted on."""
     try:
         with root.scratch() as scratch:
-            fd = os.open(_name(slot), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=scratch)
+            fd = os.open(journal(slot), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=scratch)
         with os.fdopen(fd, encoding="utf-8") as stream:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise ValueError("it is no file")
@@ -79,8 +70,4 @@ def _checked(document: Any, slot: int) -> dict[str, Any]:
 
 
 def path(root: Root, slot: int) -> str:
-    return os.path.join(root.path, SCRATCH, _name(slot))
-
-
-def _name(slot: int) -> str:
-    return f"{JOURNAL}{slot}.json"
+    return os.path.join(root.path, SCRATCH, journal(slot))

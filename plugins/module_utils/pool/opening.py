@@ -6,25 +6,25 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..report.finding import Finding, ShipshapeError, failure
 from ..report.result import Report
-from .access import Access, Worker
 from .conform import MISSING_TABLE, differences, lasting
-from .disk import Root, refuse_link
+from .data_root import Anyone, DataRoot, refuse_link
 from .model import Settings, settings
-from .place import Application
-from .reconcile import Pool
-from .records import Records
-from .repository import Run, Source
+from .origin import Run, Source, source
+from .rows import Rows
 from .schema import Schema, schema
+from .sight import Sight
 from .store import LiveTable, Store
-from .template import Template, source
-from .walk import DIRECTORY, HostPath, descend
+from .walk import HostPath
+
+if TYPE_CHECKING:
+    from .place import Application
+    from .reconcile import Pool
 
 _SQLITE = "sqlite:"
 
@@ -90,22 +90,25 @@ def sqlite_path(url: str) -> str:
 class Opened:
     """A pool whose database answers; its schema may still be wrong."""
 
-    def __init__(self, wish: Wish, cache: str) -> None:
-        self.wish, self._cache = wish, cache
+    def __init__(self, wish: Wish) -> None:
+        self.wish = wish
         self.store, self.sqlite = open_store(wish)
         self.differences: list[Finding] = []
-        self._root: Root | None = None
+        self._root: DataRoot | None = None
 
     def verify(self) -> list[Finding]:
         """What keeps the pool from working in this database. Raises nothing: both modules say it, each in its way."""
-        live = {part: self.store.describe(table.name) for part, table in self.wish.schema.tables.items()}
+        tables = self.wish.schema.tables
+        there = self.store.describe([table.name for table in tables.values()])
+        live = {part: there[table.name] for part, table in tables.items()}
         found = differences(self.wish.schema, live, self.sqlite, self.store.nowhere)
         self.differences = [*found, *self.store.doubts]
         return [finding for finding in self.differences if finding.severity == "critical"]
 
     def transferable(self) -> list[Finding]:
         """What keeps a slot's project from being somebody else's while the slot has another."""
-        return lasting(self.wish.schema, self.store.describe(self.wish.schema.projects.name))
+        projects = self.wish.schema.projects.name
+        return lasting(self.wish.schema, self.store.describe([projects])[projects])
 
     def provide(self) -> list[Finding]:
         """The same, after missing tables were made: our own, or the application's by its own command. In check mode
@@ -127,7 +130,9 @@ class Opened:
             return [finding for finding in problems if finding.code != MISSING_TABLE]
         with wish.report.doing(*action):
             if wish.schema.builtin:
-                self.store.create(wish.schema.statements(self.sqlite))
+                from .builtin import statements
+
+                self.store.create(statements(self.sqlite))
             else:
                 application(wish).run(wish.options["service"], wish.options["migrate_command"], "migrate_command")
         return self.verify()
@@ -155,49 +160,35 @@ class Opened:
             raise failure("data_root", "option-invalid", f"{path!r} is no absolute path", "Begin it with /")
         return HostPath(path)
 
-    def pool(self) -> Pool:
+    def sight(self) -> Sight:
         """Opens the disk, too."""
         wish = self.wish
         place = self.data_root()
-        self._provide_root(place)
-        self._root = Root(place, wish.settings, Access(place, self._workers(str(place))))
-        records = Records(self.store, wish.schema, wish.settings)
-        template = Template(wish.template, wish.settings.marker, wish.run, self._cache, wish.report)
-        return Pool(records, self._root, template, wish.settings, wish.report)
+        if place.inside:
+            from .place import provide_root
 
-    def _workers(self, path: str) -> list[Worker]:
+            provide_root(place, wish.report, check=wish.check)
+        self._root = DataRoot(place, wish.settings, self._access(place))
+        return Sight(Rows(self.store, wish.schema, wish.settings), self._root)
+
+    def pool(self, sight: Sight) -> Pool:
+        """What is seen, and all that it takes to change it."""
+        from ..engine.memory import state_directory
+        from .reconcile import Pool
+        from .template import Template
+
+        wish, cache = self.wish, os.path.join(state_directory(), "templates")
+        return Pool(sight, Template(wish.template, wish.settings.marker, wish.run, cache, wish.report), wish.report)
+
+    def _access(self, place: HostPath) -> Anyone:
         options, running = self.wish.options, self.wish.application
         services = list(dict.fromkeys(options[name] for name in ("service", "data_service") if options[name]))
-        return running.workers(services, path) if running is not None else []
+        workers = running.workers(services, str(place)) if running is not None else []
+        if not workers:
+            return Anyone()
+        from .access import Access
 
-    def _provide_root(self, place: HostPath) -> None:
-        """A directory that is missing in a volume is made, with owner and mode of the one that it is in: a new volume
-        is empty. On the target itself nobody but its owner knows who shall have it."""
-        path, parts = str(place), place.parts
-        if not parts or os.path.lexists(path):
-            return
-        try:
-            parent = descend(place.mount, parts[:-1])
-        except OSError:
-            return  # Root says what is wrong
-        try:
-            self._make_root(path, parent, parts[-1])
-        finally:
-            os.close(parent)
-
-    def _make_root(self, path: str, parent: int, name: str) -> None:
-        if self.wish.check:
-            remedy = "Nothing to do: a run makes it"
-            raise failure(path, "data-root-missing", "is not in its volume yet, so what follows is not known", remedy)
-        with self.wish.report.doing("create-directory", path, "it is not in its volume yet"):
-            about = os.fstat(parent)
-            os.mkdir(name, 0o700, dir_fd=parent)
-            made = os.open(name, DIRECTORY, dir_fd=parent)
-            try:
-                os.fchown(made, about.st_uid, about.st_gid)
-                os.fchmod(made, stat.S_IMODE(about.st_mode))
-            finally:
-                os.close(made)
+        return Access(place, workers)
 
     def close(self) -> None:
         self.store.close()
@@ -232,5 +223,5 @@ class _Lacking:
     def starting(self, table: str, *words: Any) -> list[Mapping[str, Any]]:
         return [] if table in self._missing else self._store.starting(table, *words)
 
-    def describe(self, table: str) -> LiveTable | None:
-        return self._store.describe(table)
+    def describe(self, tables: Collection[str]) -> dict[str, LiveTable | None]:
+        return self._store.describe(tables)

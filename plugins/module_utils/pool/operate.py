@@ -1,29 +1,29 @@
 # Copyright: the shipshape.deploy founders
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the modules do with a pool: each state of `visitor_pool`, and the look of `visitor_pool_info`."""
+"""What module `visitor_pool` does with a pool: each of its states."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from ..engine import memory
 from ..engine.lock import locked
 from ..report.finding import WARNING, Finding, failure
-from ..report.result import Report
-from . import journals, plan
-from .disk import SCRATCH
-from .judge import FAILED, REMEDIES, SCHEMA, findings, partition, state, summary
-from .model import STATES, Seen, stranger
+from . import plan
+from .data_root import MARK, SCRATCH, told_of
+from .judge import state
+from .model import Seen, stranger
 from .opening import Opened, application, raise_for
 from .plan import QUARANTINE, REMOVE, Plan, Work
-from .reconcile import Pool
-from .sizing import alert, alert_finding, recommended, utilisation
-from .text import status_text
-from .transfer import Transfer
+from .sight import Sight, tell
+
+if TYPE_CHECKING:
+    from .reconcile import Pool
+    from .transfer import Transfer
 
 _PATIENCE = 300.0
 _PRODUCTION = ("production", "prod")
@@ -36,6 +36,8 @@ class Operation:
         wish = opened.wish
         self._opened, self._diff = opened, diff
         self._options, self._report, self._check = wish.options, wish.report, wish.check
+        self._made: Pool | None = None
+        self._begun: Transfer | None = None
 
     def run(self) -> None:
         state_wanted = self._options["state"]
@@ -48,55 +50,71 @@ class Operation:
         with self._alone():
             raise_for(self._opened.provide())
             self._report.add(*self._opened.differences)
-            pool = self._opened.pool()
-            with self._marked(pool), _told_of(pool.root.path):
-                self._run(pool, state_wanted)
+            sight = self._opened.sight()
+            with self._marked(sight), told_of(sight.root.path):
+                self._run(sight, state_wanted)
 
-    def _run(self, pool: Pool, state_wanted: str) -> None:
-        transfer = Transfer(pool, self._report, self._check)
-        transfer.heal()
-        self._sweep(pool)
-        before = pool.look()
-        self._is_ours(pool, before)
-        if transfer.heal_marks(before):
-            before = pool.look()
+    def _run(self, sight: Sight, state_wanted: str) -> None:
+        if sight.root.unfinished():
+            self._transfer(sight).heal()
+        self._sweep(sight)
+        before = sight.look()
+        self._is_ours(sight, before)
+        if sight.root.marks(MARK) and self._transfer(sight).heal_marks(before):
+            before = sight.look()
         after: Seen | None = None
         if state_wanted == "transferred":
             raise_for(self._opened.transferable())
-            transfer.run(*(self._options[name] for name in ("slot", "session_key", "token", "to_user")))
+            options = (self._options[name] for name in ("slot", "session_key", "token", "to_user"))
+            self._transfer(sight).run(*options)
+            failed: list[Finding] = []
         else:
-            failed, after = self._converge(pool, state_wanted, before, transfer.stuck)
-            transfer.failed += failed
-        seen = after or pool.look()
+            stuck = self._begun.stuck if self._begun is not None else set()
+            failed, after = self._converge(sight, state_wanted, before, stuck)
+        seen = after or sight.look()
         self._report.findings = [at for at in self._report.findings if at.code != "table-missing"]
-        _tell(self._report, seen)
+        tell(self._report, seen)
         refused = self._accounts(seen) if self._options["git_url"] else []
-        raise_for([*transfer.failed, *refused])
+        unhealed = self._begun.failed if self._begun is not None else []
+        raise_for([*unhealed, *failed, *refused])
 
-    def _sweep(self, pool: Pool) -> None:
-        told = ("remove-leftovers", f"{pool.root.path}/{SCRATCH}", "a run that was killed has left them")
-        if not pool.root.has_leftovers():
+    def _pool(self, sight: Sight) -> Pool:
+        """Who changes what is seen. Most runs have nothing to change, and do without its code."""
+        if self._made is None:
+            self._made = self._opened.pool(sight)
+        return self._made
+
+    def _transfer(self, sight: Sight) -> Transfer:
+        if self._begun is None:
+            from .transfer import Transfer
+
+            self._begun = Transfer(self._pool(sight), self._report, self._check)
+        return self._begun
+
+    def _sweep(self, sight: Sight) -> None:
+        told = ("remove-leftovers", f"{sight.root.path}/{SCRATCH}", "a run that was killed has left them")
+        if not sight.root.has_leftovers():
             return
         if self._check:
             self._report.planned(*told)
             return
         changed = self._report.changed
         with self._report.doing(*told):
-            done, kept = pool.root.sweep()
+            done, kept = self._pool(sight).root.sweep()
         self._report.changed = changed or done
         if kept:
             what = f"files of former visitors cannot be removed ({'; '.join(kept[:3])}); they are in no slot"
             remedy = f"See what holds them in {SCRATCH} there; the next run tries again"
-            self._report.add(Finding(WARNING, pool.root.path, "leftovers-kept", what, remedy))
+            self._report.add(Finding(WARNING, sight.root.path, "leftovers-kept", what, remedy))
 
-    def _is_ours(self, pool: Pool, seen: Seen) -> None:
+    def _is_ours(self, sight: Sight, seen: Seen) -> None:
         """Rows bear numbers only: with a wrong prefix everybody's leases would look like nobody's."""
         lost = {at.number for at in seen.slots.values() if at.lease is not None and at.user is None}
         if not lost:
             return
-        named = {name: stranger(name, seen.settings) for name in pool.root.names()}
+        named = {name: stranger(name, seen.settings) for name in sight.root.names()}
         others = {name: number for name, number in named.items() if number in lost}
-        if not (others := pool.records.slots_called(others)):
+        if not (others := sight.records.slots_called(others)):
             return
         name, number = min(others.items(), key=lambda at: at[1])
         what = (
@@ -106,37 +124,44 @@ class Operation:
         raise failure(name, "prefix-doubtful", what, "Nothing was done. Check `prefix`, or remove that account")
 
     def _converge(
-        self, pool: Pool, state_wanted: str, seen: Seen, stuck: Collection[int]
+        self, sight: Sight, state_wanted: str, seen: Seen, stuck: Collection[int]
     ) -> tuple[list[Finding], Seen | None]:
         """What went wrong, and the last look where it is still true. Slots that are `stuck` are left alone."""
         if seen.denied:
-            pool.root.access.need()
+            sight.root.access.need()
         wanted = self._plan(seen, state_wanted).without(stuck)
         failed: list[Finding] = []
         first = plan.nobodys(seen, self._resets(seen, state_wanted)).without(stuck)
         if self._options["seed_command"] and plan.lacks(wanted, first):
             action = ("seed", self._options["service"], "the pool is not whole")
             if self._check:  # what is left to do after it, nobody can know
-                pool.foretell(first)
+                self._foretell(sight, first)
                 self._report.planned(*action)
                 self._count(first)
                 return [], seen
-            failed = pool.run(first, seen)
+            failed = self._do(sight, first, seen)
             self._count(first)
             self._seed(action)
-            seen = pool.look()
+            seen = sight.look()
             names = {at.subject for at in failed}
             lost = {slot.number for slot in seen.slots.values() if slot.name in names}
             wanted = self._plan(seen, state_wanted).without({*stuck, *lost})
         if self._diff:
             self._report.diff = difference(wanted, seen)
         if self._check:
-            pool.foretell(wanted)
+            self._foretell(sight, wanted)
             self._count(wanted)
             return [], seen
-        failed += pool.run(wanted, seen)
+        failed += self._do(sight, wanted, seen)
         self._count(wanted)
-        return failed, None if wanted.works or wanted.strays else seen
+        return failed, None if wanted else seen
+
+    def _do(self, sight: Sight, wanted: Plan, seen: Seen) -> list[Finding]:
+        return self._pool(sight).run(wanted, seen) if wanted else []
+
+    def _foretell(self, sight: Sight, wanted: Plan) -> None:
+        if wanted:
+            self._pool(sight).foretell(wanted)
 
     def _seed(self, action: tuple[str, str, str]) -> None:
         with self._report.doing(*action):
@@ -184,11 +209,11 @@ class Operation:
             yield
 
     @contextmanager
-    def _marked(self, pool: Pool) -> Iterator[None]:
+    def _marked(self, sight: Sight) -> Iterator[None]:
         if self._check:
             yield
             return
-        with pool.root.locked(_PATIENCE), pool.records.store.run_lock():
+        with sight.root.locked(_PATIENCE), sight.records.store.run_lock():
             yield
 
     def _accounts(self, seen: Seen) -> list[Finding]:
@@ -209,26 +234,6 @@ class Operation:
         return []
 
 
-@contextmanager
-def _told_of(path: str) -> Iterator[None]:
-    """What data_root refuses is an error with words, and not a traceback that loses the report."""
-    try:
-        yield
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        what = f"it could not be worked in: {where}{error.strerror or error}"
-        remedy = "Mend that, then run this again: it finishes what was begun, if anything was"
-        raise failure(path, "data-root-refused", what, remedy) from error
-
-
-def _tell(report: Report, seen: Seen, more: Iterable[Finding] = ()) -> None:
-    """What both modules return of a look; `more` is what else is to be said of slots."""
-    found = [*findings(seen), *more]
-    report.values.update(summary(seen, found))
-    report.values["status_text"] = status_text(partition(seen))
-    report.add(*found)
-
-
 def difference(wanted: Plan, seen: Seen) -> dict[str, str]:
     """The slots that the plan is about, before and after."""
     sides: tuple[list[str], list[str]] = ([], [])
@@ -247,39 +252,3 @@ def _after(work: Work, seen: Seen) -> list[str]:
         return [f"{work.name}: quarantined\n"]
     kept = work.slot.lease is not None and work.slot.lease.active and work.claim is None
     return [f"{work.name}: {state(work.slot, seen) if kept else 'allocatable'}\n"]
-
-
-def look(opened: Opened, *, remember: bool) -> None:
-    """Module `visitor_pool_info`."""
-    options, report = opened.wish.options, opened.wish.report
-    problems = opened.look_only()
-    report.add(*opened.differences)
-    size = recommended(options["visitors_per_day"], options["session_hours"], options["conversion"])
-    report.values["recommended_size"] = size
-    if problems:
-        counts = dict.fromkeys(("total", *STATES), 0)
-        report.values["slots"] = {**counts, "wanted": opened.wish.settings.size, "absent": 0}
-        report.values.update(health=FAILED, cause=SCHEMA, remedy=REMEDIES[SCHEMA], status_text="", utilisation=0.0)
-        report.values["alert"] = {"active": False, "raised": False, "cleared": False}
-        return
-    pool = opened.pool()
-    with _told_of(pool.root.path):
-        seen = pool.look()
-        unfinished = journals.unfinished(pool.root)
-    what, remedy = (
-        "a transfer of its project was begun and not finished",
-        "Run it or state: present again; either heals it",
-    )
-    names = [seen.settings.name(number) for number in unfinished]
-    _tell(report, seen, [Finding(WARNING, name, "transfer-unfinished", what, remedy) for name in names])
-    part = partition(seen)
-    report.values["utilisation"] = utilisation(part)
-    path = memory.place("pool-", os.path.realpath(pool.root.path), folder=options["state_dir"] or "")
-    before = memory.read(path)
-    now = alert(part, isinstance(before, dict) and bool(before.get("alert")))
-    report.values["alert"] = {"active": now.active, "raised": now.raised, "cleared": now.cleared}
-    if now.active:
-        report.add(alert_finding(part))
-    if remember and (now.raised or now.cleared) and not memory.write(path, {"alert": now.active}):
-        what = "cannot be written, so an alert will be raised again"
-        report.add(Finding(WARNING, path, "alert-not-kept", what, "Mend option `state_dir`, or make room there"))

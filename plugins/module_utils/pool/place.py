@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
+import stat
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,14 +15,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..report.finding import ShipshapeError, failure
+from ..report.result import Report
 from .access import Worker, worker
-from .walk import HostPath
+from .walk import DIRECTORY, HostPath, descend
 
 if TYPE_CHECKING:
     from ..engine.compose import Compose
     from ..engine.connection import Connection
-    from ..engine.look import Observed
     from ..engine.model import Project
+    from ..engine.observed import Observed
 
 _SHOWN = 120  # of a command that failed: one may be a whole script
 # The options that hold commands: the code of one that fails.
@@ -129,6 +132,37 @@ class Application:
             what = f"its volume {name} is not there yet"
             remedy = "Deploy the project first, or create its containers (docker compose create)"
             raise failure(key, "volume-missing", what, remedy) from refused
+
+
+def provide_root(place: HostPath, report: Report, *, check: bool) -> None:
+    """A data_root that is missing in a volume is made, with owner and mode of the directory that it is in: a new volume
+    is empty. On the target itself nobody but its owner knows who shall have it."""
+    path, parts = str(place), place.parts
+    if not parts or os.path.lexists(path):
+        return
+    try:
+        parent = descend(place.mount, parts[:-1])
+    except OSError:
+        return  # who opens it says what is wrong
+    try:
+        if check:
+            what, remedy = "is not in its volume yet, so what follows is not known", "Nothing to do: a run makes it"
+            raise failure(path, "data-root-missing", what, remedy)
+        with report.doing("create-directory", path, "it is not in its volume yet"):
+            _make_root(parent, parts[-1])
+    finally:
+        os.close(parent)
+
+
+def _make_root(parent: int, name: str) -> None:
+    about = os.fstat(parent)
+    os.mkdir(name, 0o700, dir_fd=parent)
+    made = os.open(name, DIRECTORY, dir_fd=parent)
+    try:
+        os.fchown(made, about.st_uid, about.st_gid)
+        os.fchmod(made, stat.S_IMODE(about.st_mode))
+    finally:
+        os.close(made)
 
 
 def above(places: Iterable[str], path: str) -> str | None:

@@ -42,6 +42,10 @@ class Plan:
     works: tuple[Work, ...] = ()
     strays: tuple[Lease, ...] = ()
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.works or self.strays)
+
     def without(self, numbers: Collection[int]) -> Plan:
         return Plan(tuple(work for work in self.works if work.number not in numbers), self.strays)
 

@@ -63,38 +63,43 @@ _KINDS = {
     **dict.fromkeys(("timestamptz", "timestamp"), TIME),
     "bool": BOOLEAN,
 }
+# Of each of some tables: whether rows may be hidden, its columns, and those of its unique indexes. In one statement, as
+# a server can be far away, and each goes there and back.
 # Where row-level security holds for the role that has logged in, only a policy that is true of all rows shows them all.
-_HIDDEN = """
-SELECT row_security_active(c.oid) AND (
-    EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND NOT p.polpermissive)
-    OR NOT EXISTS (
-        SELECT FROM pg_policy p CROSS JOIN LATERAL unnest(p.polroles) AS r(role)
-        WHERE p.polrelid = c.oid AND p.polcmd = '*' AND pg_get_expr(p.polqual, p.polrelid) = 'true'
-          AND CASE WHEN r.role = 0 THEN true ELSE pg_has_role(r.role, 'USAGE') END))
-FROM pg_class c WHERE c.oid = to_regclass(%s)
+_TABLES = """
+SELECT w.number,
+    row_security_active(c.oid) AND (
+        EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND NOT p.polpermissive)
+        OR NOT EXISTS (
+            SELECT FROM pg_policy p CROSS JOIN LATERAL unnest(p.polroles) AS r(role)
+            WHERE p.polrelid = c.oid AND p.polcmd = '*' AND pg_get_expr(p.polqual, p.polrelid) = 'true'
+              AND CASE WHEN r.role = 0 THEN true ELSE pg_has_role(r.role, 'USAGE') END)),
+    (SELECT json_agg(json_build_array(
+            a.attname, t.typname, format_type(a.atttypid, a.atttypmod),
+            CASE WHEN t.typname IN ('varchar', 'bpchar') AND d.modifier > 4 THEN d.modifier - 4 END,
+            a.attnotnull OR d.not_null, a.atthasdef OR a.attidentity <> '' OR d.filled) ORDER BY a.attnum)
+     FROM pg_attribute a CROSS JOIN LATERAL (
+        WITH RECURSIVE domain AS (
+            SELECT a.atttypid AS type, a.atttypmod AS modifier, false AS not_null, false AS filled, 0 AS depth
+            UNION ALL
+            SELECT p.typbasetype, CASE WHEN d.modifier < 0 THEN p.typtypmod ELSE d.modifier END,
+                   d.not_null OR p.typnotnull, d.filled OR p.typdefault IS NOT NULL, d.depth + 1
+            FROM domain d JOIN pg_type p ON p.oid = d.type WHERE p.typtype = 'd')
+        SELECT * FROM domain ORDER BY depth DESC LIMIT 1) d
+     JOIN pg_type t ON t.oid = d.type
+     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+    (SELECT json_agg(u.columns) FROM (
+        SELECT json_agg(a.attname) AS columns FROM pg_index i
+        CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS key(number, place)
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = key.number
+        WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+          AND key.place <= COALESCE((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)
+        GROUP BY i.indexrelid) u)
+FROM unnest(%s::text[]) WITH ORDINALITY AS w(name, number) JOIN pg_class c ON c.oid = to_regclass(w.name)
 """
-_COLUMNS = """
-SELECT a.attname, t.typname, format_type(a.atttypid, a.atttypmod),
-       CASE WHEN t.typname IN ('varchar', 'bpchar') AND d.modifier > 4 THEN d.modifier - 4 END,
-       a.attnotnull OR d.not_null, a.atthasdef OR a.attidentity <> '' OR d.filled
-FROM pg_attribute a CROSS JOIN LATERAL (
-    WITH RECURSIVE domain AS (
-        SELECT a.atttypid AS type, a.atttypmod AS modifier, false AS not_null, false AS filled, 0 AS depth
-        UNION ALL
-        SELECT p.typbasetype, CASE WHEN d.modifier < 0 THEN p.typtypmod ELSE d.modifier END,
-               d.not_null OR p.typnotnull, d.filled OR p.typdefault IS NOT NULL, d.depth + 1
-        FROM domain d JOIN pg_type p ON p.oid = d.type WHERE p.typtype = 'd')
-    SELECT * FROM domain ORDER BY depth DESC LIMIT 1) d
-JOIN pg_type t ON t.oid = d.type
-WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
-"""
-_UNIQUE = """
-SELECT array_agg(a.attname::text) FROM pg_index i
-CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS key(number, place)
-JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = key.number
-WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-  AND key.place <= COALESCE((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)
-GROUP BY i.indexrelid
+# Columns without a zone hold UTC; psycopg reads times in no other style.
+_SESSION = """
+SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO, MDY', false), pg_backend_pid()
 """
 
 
@@ -114,16 +119,15 @@ class PostgresqlStore:
             raise failure("target", "database-library-missing", what, remedy) from error
         self.spoken = spoken
         self._sql, self._error = sql, psycopg.Error
+        self._repeatable = psycopg.IsolationLevel.REPEATABLE_READ
         self._json: dict[str, list[str]] = {}  # of each table that was described: its columns of JSON
         self._types: dict[str, dict[str, str]] = {}  # and the types of all
         given = {name: value for name, value in keywords.items() if value}
         try:
             asked = {**_ALIVE, **given}
             self._connection = watched(psycopg.Connection, asked).connect(autocommit=True, **asked)
-            self._run("begin", "SET TIME ZONE 'UTC'")  # columns without a zone hold UTC
-            self._run("begin", "SET DateStyle TO 'ISO, MDY'")  # psycopg reads no other
+            pooled = self._rows("begin", _SESSION)[0][2] != self._connection.info.backend_pid
             read_any_time(self._connection)
-            pooled = self._rows("begin", "SELECT pg_backend_pid()") != [(self._connection.info.backend_pid,)]
         except psycopg.Error as error:
             words = " ".join(str(error).split())
             remedy = "Check `database_url`, or look with module credentials; then run this again"
@@ -140,22 +144,23 @@ class PostgresqlStore:
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
-    def describe(self, table: str) -> LiveTable | None:
+    def describe(self, tables: Collection[str]) -> dict[str, LiveTable | None]:
+        names = list(tables)
         try:
-            name = self._sql.Identifier(*table.split(".", 1)).as_string(self._connection)
+            quoted = [self._sql.Identifier(*name.split(".", 1)).as_string(self._connection) for name in names]
         except self._error as error:
             raise self._failed("look for a table", error) from error
-        there = self._rows("look for a table", _HIDDEN, (name,))
-        if not there:
-            return None
-        columns = {
-            column: LiveColumn(_kind(kind), spoken, length, not_null, filled)
-            for column, kind, spoken, length, not_null, filled in self._rows("look at a table", _COLUMNS, (name,))
-        }
-        self._json[table] = [column for column, live in columns.items() if live.kind == JSON]
-        self._types[table] = {column: live.type for column, live in columns.items()}
-        unique = frozenset(frozenset(at) for (at,) in self._rows("look at indexes", _UNIQUE, (name,)))
-        return LiveTable(columns, unique, there[0][0])
+        found: dict[str, LiveTable | None] = dict.fromkeys(names)
+        for number, hidden, columns, unique in self._rows("look at the tables", _TABLES, (quoted,)):
+            name = names[number - 1]
+            live = {
+                column: LiveColumn(_kind(kind), spoken, length, not_null, filled)
+                for column, kind, spoken, length, not_null, filled in columns or ()
+            }
+            self._json[name] = [column for column in live if live[column].kind == JSON]
+            self._types[name] = {column: live[column].type for column in live}
+            found[name] = LiveTable(live, frozenset(frozenset(at) for at in unique or ()), hidden)
+        return found
 
     def now(self) -> datetime:
         [(now,)] = self._rows("tell the time", "SELECT clock_timestamp()")
@@ -240,9 +245,17 @@ class PostgresqlStore:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        with self.transaction():
-            self._run("begin", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            yield
+        connection = self._connection
+        try:
+            connection.isolation_level, connection.read_only = self._repeatable, True
+        except self._error as error:
+            raise self._failed("begin", error) from error
+        try:
+            with self.transaction():
+                yield
+        finally:
+            with suppress(self._error):  # of a connection that is lost nothing can be set
+                connection.isolation_level, connection.read_only = None, None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -301,7 +314,7 @@ class PostgresqlStore:
         """Columns with their types, as a list of what is in JSON. Only those that are there: the whole row's type would
         make nulls of the others, which a domain may refuse."""
         if table not in self._types:
-            self.describe(table)
+            self.describe([table])
         types = self._types.get(table, {})
         listed = ((self._name(name), self._sql.SQL(types.get(name, "text").replace("%", "%%"))) for name in names)
         return self._sql.SQL(", ").join(self._sql.SQL(" ").join(pair) for pair in listed)

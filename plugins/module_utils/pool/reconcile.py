@@ -1,7 +1,7 @@
 # Copyright: the shipshape.deploy founders
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looks at the pool and does what the plan says: rows and directories of many slots at once.
+"""Does what the plan says: rows and directories of many slots at once.
 
 A slot is handed out by whoever sees a free row, so that row comes last: new slots are built on disk, then get user,
 project and row in one transaction; a slot that is cleaned is first turned into `resetting`, then replaced on disk,
@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from ..report.finding import CRITICAL, INFO, WARNING, Finding, ShipshapeError, failure
 from ..report.result import Report
 from .disk import Root
-from .model import QUARANTINED, RESETTING, Lease, Project, Seen, Settings, Slot, User
+from .model import QUARANTINED, RESETTING, Seen
 from .plan import DRAIN, MAKE, QUARANTINE, REMOVE, Plan, Work, stray
 from .records import Records
 from .schema import PROJECTS, USERS
+from .sight import Sight
 from .store import chunks
 from .template import Node, Template
 
@@ -51,38 +52,16 @@ class _Batch:
         self.works = [work for work in self.works if work.number not in numbers]
 
 
-class Pool:
+class Pool(Sight):
     """One pool: its rows, its directories, its template."""
 
-    def __init__(self, records: Records, root: Root, template: Template, settings: Settings, report: Report) -> None:
-        self.records, self.root, self.template = records, root, template
-        self.settings, self.report = settings, report
+    records: Records
+    root: Root
 
-    # -- looking ----------------------------------------------------------------------------------------------------
-
-    def look(self) -> Seen:
-        with self.records.store.snapshot():  # what was read at two moments would make phantoms of leases
-            users = self.records.users()
-            projects, others = self.records.projects(users)
-            rows = self.records.leases()
-        leases = {lease.number: lease for lease in rows if lease.number > 0}
-        named = (self.settings.number(name) for name in self.root.names())
-        numbers = {*users, *leases, *(number for number in named if number is not None)}
-        slots = {at: self._slot(at, users, projects, leases, others) for at in sorted(numbers)}
-        strays = tuple(at for at in rows if at.number <= 0)
-        return Seen(self.settings, self.records.store.now(), slots, strays, self.root.access.denied)
-
-    def _slot(
-        self,
-        number: int,
-        users: Mapping[int, User],
-        projects: Mapping[int, Project],
-        leases: Mapping[int, Lease],
-        others: Mapping[int, int],
-    ) -> Slot:
-        name = self.settings.name(number)
-        disk, more = self.root.look(name), others.get(number, 0)
-        return Slot(number, name, users.get(number), projects.get(number), leases.get(number), disk, more)
+    def __init__(self, sight: Sight, template: Template, report: Report) -> None:
+        rows = sight.records
+        super().__init__(Records(rows.store, rows.schema, rows.settings), Root.on(sight.root))
+        self.template, self.report = template, report
 
     # -- doing ------------------------------------------------------------------------------------------------------
 

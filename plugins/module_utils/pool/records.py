@@ -1,7 +1,7 @@
 # Copyright: the shipshape.deploy founders
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pool's rows in the database: read as slots' parts, and changed a set at a time."""
+"""The pool's rows in the database, changed a set at a time."""
 
 from __future__ import annotations
 
@@ -12,87 +12,23 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from .model import FOREVER, QUARANTINED, RESETTING, Lease, Project, Settings, User
+from .model import FOREVER, QUARANTINED, RESETTING, Lease, Project, User
 from .receipts import octets
-from .schema import PROJECTS, SHA256, USERS, Schema
-from .store import Change, Row, Store
+from .rows import Rows
+from .schema import PROJECTS, SHA256, USERS
+from .store import Change, Row
 
-_UNUSABLE = ("!", "*")
 
+class Records(Rows):
+    """Users, projects and allocations of one pool, which are to be changed."""
 
-class Records:
-    """Users, projects and allocations of one pool."""
-
-    def __init__(self, store: Store, schema: Schema, settings: Settings) -> None:
-        self.store, self.schema, self._settings = store, schema, settings
-
-    # -- looking ----------------------------------------------------------------------------------------------------
-
-    def users(self) -> dict[int, User]:
-        table, flag = self.schema.users, self.schema.user_flag
-        columns = [*table.columns.values(), *([flag] if flag else [])]
-        found = {}
-        for row in self.store.starting(table.name, columns, table["username"], self._settings.prefix):
-            number = self._settings.number(str(row[table["username"]]))
-            if number is not None:
-                found[number] = self._user(row)
-        return found
+    # -- looking at one ---------------------------------------------------------------------------------------------
 
     def user(self, name: str) -> User | None:
         """Anybody's account."""
         table = self.schema.users
         rows = self.store.select(table.name, list(table.columns.values()), table["username"], [name])
         return self._user(rows[0]) if len(rows) == 1 else None
-
-    def _user(self, row: Row) -> User:
-        table, flag = self.schema.users, self.schema.user_flag
-        why = ""
-        if table.has("is_superuser") and row[table["is_superuser"]]:
-            why = "is a superuser"
-        elif table.has("is_staff") and row[table["is_staff"]]:
-            why = "is staff"
-        elif table.has("password") and (row[table["password"]] or "!")[0] not in _UNUSABLE:
-            why = "can log in with a password"
-        said = bool(row[flag]) if flag and flag in row else None
-        active = bool(row[table["is_active"]]) if table.has("is_active") else None
-        return User(row[table["id"]], str(row[table["username"]]), why, said, active)
-
-    def projects(self, users: Mapping[int, User]) -> tuple[dict[int, Project], dict[int, int]]:
-        """Each slot's project, and how many others its user has."""
-        table, flag = self.schema.projects, self.schema.workspace_flag
-        numbers = {user.id: number for number, user in users.items()}
-        columns = [table["id"], table["owner_id"], table["slug"], *([flag] if flag else [])]
-        found: dict[int, Project] = {}
-        others: dict[int, int] = {}
-        for row in self.store.select(table.name, columns, table["owner_id"], list(numbers)):
-            number = numbers[row[table["owner_id"]]]
-            if row[table["slug"]] == self._settings.project:
-                found[number] = Project(row[table["id"]], bool(row[flag]) if flag else None)
-            else:
-                others[number] = others.get(number, 0) + 1
-        return found, others
-
-    def leases(self) -> list[Lease]:
-        table = self.schema.allocations
-        rows = self.store.select(table.name, list(table.columns.values()))
-        return [self._lease(row) for row in rows if row[table["visitor_number"]] is not None]
-
-    def _lease(self, row: Row) -> Lease:
-        table = self.schema.allocations
-        until, odd = None, ""
-        try:
-            until = self.store.time(row[table["expires_at"]])
-        except ValueError:
-            odd = str(row[table["expires_at"]])
-        return Lease(
-            int(row[table["visitor_number"]]),
-            str(row[table["session_key"]] or ""),
-            str(row[table["allocation_token"]] or ""),
-            until,
-            bool(row[table["is_active"]]),
-            row,
-            odd,
-        )
 
     def lease(self, number: int) -> Lease | None:
         """A slot's row as it is now."""
@@ -133,7 +69,7 @@ class Records:
         self.store.insert(self.schema.users.name, [self._user_row(number, now) for number in sorted(numbers)])
 
     def _user_row(self, number: int, now: datetime) -> dict[str, Any]:
-        table, flag, name = self.schema.users, self.schema.user_flag, self._settings.name(number)
+        table, flag, name = self.schema.users, self.schema.user_flag, self.settings.name(number)
         row = {**table.filled(now, name, number), table["username"]: name}
         if table.has("password"):
             row[table["password"]] = f"!{secrets.token_hex(20)}"
@@ -150,7 +86,7 @@ class Records:
 
     def ids(self, numbers: Iterable[int]) -> dict[int, Any]:
         table = self.schema.users
-        names = {self._settings.name(number): number for number in numbers}
+        names = {self.settings.name(number): number for number in numbers}
         rows = self.store.select(table.name, [table["id"], table["username"]], table["username"], list(names))
         return {names[row[table["username"]]]: row[table["id"]] for row in rows}
 
@@ -169,18 +105,8 @@ class Records:
         ids = self.ids(numbers) if numbers else {}
         table, owner = self.schema.projects, self.schema.projects["owner_id"]
         rows = self.store.select(table.name, [owner, table["slug"]], owner, list(ids.values()))
-        owners = {row[owner] for row in rows if row[table["slug"]] == self._settings.project}
+        owners = {row[owner] for row in rows if row[table["slug"]] == self.settings.project}
         return {number for number, user in ids.items() if user in owners}
-
-    def slots_called(self, names: Mapping[str, int]) -> dict[str, int]:
-        """Those of the names that are accounts nobody can log in to, with a project like a slot's."""
-        table = self.schema.users
-        rows = self.store.select(table.name, list(table.columns.values()), table["username"], list(names))
-        users = {user.id: user.name for user in map(self._user, rows) if not user.protected}
-        projects, owner = self.schema.projects, self.schema.projects["owner_id"]
-        owned = self.store.select(projects.name, [owner, projects["slug"]], owner, list(users))
-        ours = self._settings.project
-        return {users[at[owner]]: names[users[at[owner]]] for at in owned if at[projects["slug"]] == ours}
 
     def add_projects(self, owners: Mapping[int, Any], now: datetime) -> None:
         table = self.schema.projects
@@ -189,8 +115,8 @@ class Records:
 
     def _project_row(self, number: int, now: datetime) -> dict[str, Any]:
         """Without its owner."""
-        table, flag, project = self.schema.projects, self.schema.workspace_flag, self._settings.project
-        row = {**table.filled(now, self._settings.name(number), number), table["slug"]: project}
+        table, flag, project = self.schema.projects, self.schema.workspace_flag, self.settings.project
+        row = {**table.filled(now, self.settings.name(number), number), table["slug"]: project}
         row.update({table["name"]: project} if table.has("name") else {})
         return {**row, **({flag: True} if flag else {})}
 
@@ -200,7 +126,7 @@ class Records:
         row = self._row(RESETTING, now, FOREVER, active=True) if resetting else {}
         rows = [
             {
-                **table.filled(now, self._settings.name(number), number),
+                **table.filled(now, self.settings.name(number), number),
                 table["visitor_number"]: number,
                 **(row or self._row("", now, now, active=False)),
                 table["allocated_at"]: now,
@@ -212,10 +138,10 @@ class Records:
     def forget(self, cleared: Iterable[tuple[int, User | None, Project | None]], now: datetime) -> None:
         """Takes what a visitor may have written out of the rows that the next one gets: they say what those of a new
         slot say. Their times stay."""
-        users, projects, project = self.schema.users, self.schema.projects, self._settings.project
+        users, projects, project = self.schema.users, self.schema.projects, self.settings.project
         people, works = [], []
         for number, user, own in cleared:
-            name = self._settings.name(number)
+            name = self.settings.name(number)
             if user is not None:
                 people.append(Change({users["id"]: user.id}, _plain(users.filled(now, name, number))))
             if own is not None:
@@ -284,7 +210,7 @@ class Records:
         table = self.schema.projects
         columns = [table["id"], table["slug"]]
         rows = self.store.select(table.name, columns, table["owner_id"], list(owners))
-        ids = [row[table["id"]] for row in rows if not keep or row[table["slug"]] != self._settings.project]
+        ids = [row[table["id"]] for row in rows if not keep or row[table["slug"]] != self.settings.project]
         self.store.delete(table.name, table["id"], ids)
 
     def remove(self, users: Collection[Any], numbers: Collection[int]) -> None:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from ..engine.lock import directory_locked
 from ..report.finding import failure
 from ..report.result import Report
+from .origin import Run, Source
 
 _PATIENCE = 300.0  # seconds for another run to fetch the same
 _NO_SUCH_REF = 2  # of git ls-remote
@@ -27,29 +27,6 @@ _FETCHED = "refs/shipshape"
 _HELPER = (
     '!f() { test "$1" = get && printf \'username=%s\\npassword=%s\\n\' "$POOL_GIT_USER" "$POOL_GIT_PASSWORD"; }; f'
 )
-
-# argv, and what is added to the environment
-Run = Callable[[Sequence[str], Mapping[str, str]], "tuple[int, str, str]"]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the template comes from. `branch` or `tag` make it a git repository; an empty `place` means none. A login
-    that the URL of `place` had, user and password, is apart from it; `host` is what it is for, with its scheme."""
-
-    place: str = ""
-    branch: str = ""
-    tag: str = ""
-    login: tuple[str, str] | None = field(default=None, repr=False)
-    host: str = ""
-
-    @property
-    def git(self) -> bool:
-        return bool(self.branch or self.tag)
-
-    @property
-    def ref(self) -> str:
-        return f"refs/tags/{self.tag}" if self.tag else f"refs/heads/{self.branch}"
 
 
 class Repository:

@@ -9,23 +9,38 @@ import json
 import os
 import re
 import sqlite3
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from uuid import UUID
 
 from ..report.finding import Finding, failure
-from .store import BOOLEAN, INTEGER, JSON, OTHER, TEXT, TIME, Change, LiveColumn, LiveTable, Row, chunks, refused
+from .store import (
+    BOOLEAN,
+    INTEGER,
+    JSON,
+    OTHER,
+    TEXT,
+    TIME,
+    Change,
+    LiveColumn,
+    LiveTable,
+    Row,
+    chunks,
+    quoted,
+    refused,
+)
+
+if TYPE_CHECKING:
+    from .references import References
 
 _PATIENCE = 60.0
 _VARIABLES = 500  # older SQLite takes 999 in a statement
 _KINDS = (("BOOL", BOOLEAN), ("INT", INTEGER), ("DATE", TIME), ("TIME", TIME), ("JSON", JSON))
 _TEXTS = ("CHAR", "TEXT", "CLOB")
 _LENGTH = re.compile(r"\((\d+)\)")
-_DEFERRED = re.compile(r"\bINITIALLY\s+DEFERRED\b", re.IGNORECASE)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # First, last and how many a second: seconds of 1973 to 9999, milliseconds up to 2286, and those of the year 5138 to
 # 9999, which stand for "never". Between them a number is rather a date that is written as 20300102100000.
@@ -51,9 +66,11 @@ class SqliteStore:
         self._path, self._write = path, write
         self._depth = 0
         self._absent = False
+        self._watched: References | None = None
         self._connect()
 
     def _connect(self) -> None:
+        self._watched = None
         self._absent = not os.path.exists(self._path)
         self.nowhere = f"there is no file {self._path}" if self._absent else ""
         mode = "rw" if self._write or _leaves_files(self._path) else "ro"
@@ -63,7 +80,6 @@ class SqliteStore:
             self._connection.execute("PRAGMA foreign_keys = ON")
             self._connection.execute(f"PRAGMA query_only = {'OFF' if self._write else 'ON'}")
             self._connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
-            self._references = _References(self._connection)
         except sqlite3.Error as error:
             remedy = "Check the path in `database_url`, and that this user may read and write the file"
             raise failure(self._path, "database-unreachable", f"cannot be opened: {error}", remedy) from error
@@ -73,10 +89,13 @@ class SqliteStore:
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
-    def describe(self, table: str) -> LiveTable | None:
+    def describe(self, tables: Collection[str]) -> dict[str, LiveTable | None]:
         if self._absent and os.path.exists(self._path):
             self._connect()  # a migration has made it
-        found = self._rows("look at a table", f"PRAGMA table_xinfo({_quoted(table)})")
+        return {table: self._described(table) for table in tables}
+
+    def _described(self, table: str) -> LiveTable | None:
+        found = self._rows("look at a table", f"PRAGMA table_xinfo({quoted(table)})")
         if not found:
             return None
         keys = [name for _cid, name, _kind, _null, _default, key, _hidden in found if key]
@@ -89,10 +108,10 @@ class SqliteStore:
                 _kind(declared), declared.lower(), int(length[1]) if length else None, needed, by_itself
             )
         unique = {frozenset(keys)} if keys else set()
-        for entry in self._rows("look at indexes", f"PRAGMA index_list({_quoted(table)})"):
+        for entry in self._rows("look at indexes", f"PRAGMA index_list({quoted(table)})"):
             partial = len(entry) > 4 and entry[4]
             if entry[2] and not partial:
-                held = self._rows("look at an index", f"PRAGMA index_info({_quoted(entry[1])})")
+                held = self._rows("look at an index", f"PRAGMA index_info({quoted(entry[1])})")
                 unique.add(frozenset(str(at[2]) for at in held))
         return LiveTable(columns, frozenset(unique))
 
@@ -104,18 +123,18 @@ class SqliteStore:
         return moment(value)
 
     def select(self, table: str, columns: Sequence[str], where: str = "", values: Sequence[Any] = ()) -> list[Row]:
-        text = f"SELECT {_list(columns)} FROM {_quoted(table)}"
+        text = f"SELECT {_list(columns)} FROM {quoted(table)}"
         if not where:
             return _named(columns, self._rows("read", text))
         found: list[Row] = []
         for part in chunks(list(values), _VARIABLES):
             marks = ", ".join("?" * len(part))
-            found += _named(columns, self._rows("read", f"{text} WHERE {_quoted(where)} IN ({marks})", part))
+            found += _named(columns, self._rows("read", f"{text} WHERE {quoted(where)} IN ({marks})", part))
         return found
 
     def starting(self, table: str, columns: Sequence[str], column: str, prefix: str) -> list[Row]:
         escaped = prefix.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        text = f"SELECT {_list(columns)} FROM {_quoted(table)} WHERE {_quoted(column)} LIKE ? ESCAPE '\\'"
+        text = f"SELECT {_list(columns)} FROM {quoted(table)} WHERE {quoted(column)} LIKE ? ESCAPE '\\'"
         return _named(columns, self._rows("read", text, (f"{escaped}%",)))
 
     # -- changing ---------------------------------------------------------------------------------------------------
@@ -147,7 +166,7 @@ class SqliteStore:
         if rows:
             names = list(rows[0])
             marks = ", ".join("?" * len(names))
-            text = f"INSERT INTO {_quoted(table)} ({_list(names)}) VALUES ({marks})"
+            text = f"INSERT INTO {quoted(table)} ({_list(names)}) VALUES ({marks})"
             with self._level(whole=not self._depth):
                 self._references.watch_added(table)
                 self._many(f"add rows to {table}", text, [[_plain(row[name]) for name in names] for row in rows])
@@ -159,16 +178,16 @@ class SqliteStore:
         changed = set()
         with self._level(whole=not self._depth):
             for change in changes:
-                assigned = ", ".join(f"{_quoted(name)} = ?" for name in change.new)
-                holds = " AND ".join(f"{_quoted(name)} IS ?" for name in change.old)
-                text = f"UPDATE {_quoted(table)} SET {assigned} WHERE {holds}"
+                assigned = ", ".join(f"{quoted(name)} = ?" for name in change.new)
+                holds = " AND ".join(f"{quoted(name)} IS ?" for name in change.old)
+                text = f"UPDATE {quoted(table)} SET {assigned} WHERE {holds}"
                 values = [_plain(value) for value in (*change.new.values(), *change.old.values())]
                 if self._run(f"change rows of {table}", text, values):
                     changed.add(change.old[key])
         return changed
 
     def delete(self, table: str, column: str, values: Collection[Any]) -> None:
-        text = f"DELETE FROM {_quoted(table)} WHERE {_quoted(column)} = ?"
+        text = f"DELETE FROM {quoted(table)} WHERE {quoted(column)} = ?"
         with self._level(whole=not self._depth):
             self._references.watch_removed(table)
             self._many(f"remove rows from {table}", text, [[value] for value in values])
@@ -211,6 +230,14 @@ class SqliteStore:
         finally:
             self._depth -= 1
 
+    @property
+    def _references(self) -> References:
+        if self._watched is None:
+            from .references import References
+
+            self._watched = References(self._connection)
+        return self._watched
+
     def _refer(self) -> None:
         found = [f"rows of {table} refer to rows of {to} that are gone" for table, to in self._references.violated()]
         if found:
@@ -248,73 +275,6 @@ class SqliteStore:
             raise refused(self.spoken, doing, error) from error
 
 
-class _References:
-    """Foreign keys that SQLite looks at only when all is committed, as Django makes them: a savepoint is released all
-    the same, so one slot that something else refers to would make all the others fail with it. Looked at are only
-    tables that have such keys and that a change can have an effect on."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self.begin()
-
-    def begin(self) -> None:
-        """From here on nobody else writes."""
-        self._parents: dict[str, set[tuple[str, bool]]] | None = None  # to what, and whether its rows go with that
-        self._deferred: set[str] = set()
-        self._before: dict[str, Counter[tuple[Any, ...]]] = {}
-        self._changed = False
-
-    def watch_added(self, table: str) -> None:
-        """To be called first: what refers to nothing already is not the change's fault."""
-        self._watch({table.lower()})
-
-    def watch_removed(self, table: str) -> None:
-        """The same; rows of other tables may go with these, and others refer to them."""
-        gone, concerned, left = {table.lower()}, {table.lower()}, [table.lower()]
-        while left:
-            parent = left.pop()
-            for child, goes in self._referring(parent):
-                concerned.add(child)
-                if goes and child not in gone:
-                    gone.add(child)
-                    left.append(child)
-        self._watch(concerned)
-
-    def violated(self) -> list[tuple[str, str]]:
-        """Tables with rows that refer to nothing now, and to which table."""
-        if not self._changed:
-            return []
-        new = [row for table, before in self._before.items() for row in self._dangling(table) - before]
-        self._changed = bool(new)
-        return sorted({(str(row[0]), str(row[2])) for row in new})
-
-    def _watch(self, tables: set[str]) -> None:
-        self._look()
-        concerned = tables & self._deferred
-        self._before.update({table: self._dangling(table) for table in concerned - self._before.keys()})
-        self._changed = self._changed or bool(concerned)
-
-    def _referring(self, parent: str) -> list[tuple[str, bool]]:
-        return [(child, goes) for child, to in self._look().items() for name, goes in to if name == parent]
-
-    def _look(self) -> dict[str, set[tuple[str, bool]]]:
-        if self._parents is None:
-            self._parents = {}
-            for name, text in self._rows("SELECT name, sql FROM sqlite_master WHERE type = 'table'"):
-                keys = self._rows(f"PRAGMA foreign_key_list({_quoted(name)})")
-                self._parents[name.lower()] = {(str(key[2]).lower(), key[6] == "CASCADE") for key in keys}
-                self._deferred |= {name.lower()} if _DEFERRED.search(text or "") else set()
-        return self._parents
-
-    def _dangling(self, table: str) -> Counter[tuple[Any, ...]]:
-        return Counter(self._rows(f"PRAGMA foreign_key_check({_quoted(table)})"))
-
-    def _rows(self, text: str) -> list[tuple[Any, ...]]:
-        with suppress(sqlite3.Error):  # what cannot be looked at now is found at the end, by SQLite itself
-            return self._connection.execute(text).fetchall()
-        return []
-
-
 def _leaves_files(path: str) -> bool:
     """Whether who only reads would make the files of a write-ahead log, and must not remove them: it is kept by this
     database, and nobody has it open."""
@@ -323,12 +283,8 @@ def _leaves_files(path: str) -> bool:
     return False
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _list(names: Sequence[str]) -> str:
-    return ", ".join(map(_quoted, names))
+    return ", ".join(map(quoted, names))
 
 
 def _named(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Row]:

@@ -58,8 +58,8 @@ class Store(Protocol):
     nowhere: str  # why no table can be there, '' when one can
     own_lock: bool  # whoever writes is alone: what is done to a slot is done while writing
 
-    def describe(self, table: str) -> LiveTable | None:
-        """None when there is no such table."""
+    def describe(self, tables: Collection[str]) -> dict[str, LiveTable | None]:
+        """By name; None where there is no such table."""
 
     def create(self, statements: Sequence[str]) -> None: ...
 
@@ -118,3 +118,8 @@ def lost(spoken: str, doing: str) -> ShipshapeError:
 def chunks(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
+
+
+def quoted(name: str) -> str:
+    """A name as SQL has it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'

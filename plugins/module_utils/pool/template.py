@@ -6,27 +6,21 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any, Union
 
-from ..report.finding import ShipshapeError, failure
+from ..report.finding import failure
 from ..report.result import Report
-from .repository import Repository, Run, Source
+from .origin import Run, Source
+
+if TYPE_CHECKING:
+    from .repository import Repository
 
 # It is kept in memory, because it is written once a slot.
 _LARGEST = 64 << 20
 _DEEPEST = 100  # each level that is copied is a call and an open directory
-
-_HTTP = re.compile(
-    r"(?P<head>https?://)(?:(?P<user>[^/?#:]*)(?::(?P<password>[^/?#]*))?@)(?P<host>[^/?#@]*)(?P<rest>.*)",
-    re.IGNORECASE,
-)
-# The other half of a login whose secret is the user: GitHub's word, and none at all.
-_NO_PASSWORDS = ("", "x-oauth-basic")
 
 
 @dataclass(frozen=True)
@@ -43,56 +37,16 @@ class Link:
 Node = Union[File, Link, Mapping[str, Any]]
 
 
-def source(workspace: Mapping[str, Any]) -> Source:
-    """The template that option `workspace` names. Raises when it is not clear what is meant."""
-    place, login, host = _without_login(workspace.get("template") or "")
-    branch, tag = workspace.get("branch") or "", workspace.get("tag") or ""
-    if branch and tag:
-        raise _bad("both branch and tag are given, and only one of them can be meant", "Leave out one")
-    if (branch or tag) and not place:
-        raise _bad("a branch or tag is given, but no repository", "Give the repository's URL as workspace.template")
-    if _is_url(place) and not (branch or tag):
-        raise _bad(f"{place} is a repository, and nothing says which state of it", "Give exactly one of branch and tag")
-    if place.startswith("-") or branch.startswith("-") or tag.startswith("-"):
-        raise _bad("a name must not begin with a dash", "Check workspace.template, branch and tag")
-    if login is not None and any(ord(character) < 32 for word in login for character in word):
-        raise _bad("the login in its URL has a line break or control character in it", "Check workspace.template")
-    return Source(place, branch, tag, login, host)
-
-
-def _without_login(url: str) -> tuple[str, tuple[str, str] | None, str]:
-    found = _HTTP.fullmatch(url)
-    if found is None:
-        return url, None, ""
-    host = f"{found['head']}{found['host']}"
-    return f"{host}{found['rest']}", (unquote(found["user"]), unquote(found["password"] or "")), host
-
-
-def secrets_in(url: str) -> set[str]:
-    """What in the URL of an HTTP server must not be shown: the password, or the user where there is none."""
-    found = _HTTP.fullmatch(url)
-    if found is None:
-        return set()
-    password = found["password"] or ""
-    secret = found["user"] if password in _NO_PASSWORDS else password
-    return {secret, unquote(secret)} - {""}
-
-
-def _is_url(place: str) -> bool:
-    head = place.partition("/")[0]
-    return "://" in place or (":" in head and not place.startswith("/")) or place.endswith(".git")
-
-
-def _bad(what: str, remedy: str) -> ShipshapeError:
-    return failure("workspace", "template-invalid", what, remedy)
-
-
 class Template:
     """Reads the template once, when it is needed first. `run` runs a command (argv) and gives rc, stdout, stderr."""
 
     def __init__(self, origin: Source, marker: Sequence[str], run: Run, cache: str, report: Report) -> None:
         self._source, self._marker = origin, marker
-        self._repository = Repository(origin, run, cache, report) if origin.git else None
+        self._repository: Repository | None = None
+        if origin.git:
+            from .repository import Repository
+
+            self._repository = Repository(origin, run, cache, report)
         self._tree: Mapping[str, Node] | None = None
 
     def check(self) -> None:

@@ -20,12 +20,12 @@ from typing import Any
 from ..report.finding import CRITICAL, WARNING, Finding, ShipshapeError, failure
 from ..report.result import Report
 from . import journals, plan
+from .data_root import MARK
 from .judge import has_ended, state
 from .model import CLEANING, RESETTING, Lease, OnDisk, Seen, Slot, User, is_directory_name
 from .receipts import Receipts, octets, proof
 from .reconcile import Pool
 
-_MARK = ".from-"
 _SLACK = 0.1  # seconds by which file systems are late
 _HEALS = "Mend that, then run this again, or state: present: either finishes it or puts the project back"
 
@@ -47,7 +47,7 @@ class Transfer:
     def heal(self) -> None:
         """Finishes or undoes transfers that were not brought to their end. One that cannot be is told, and keeps nobody
         from the other slots."""
-        for number in journals.unfinished(self._root):
+        for number in self._root.unfinished():
             with self._told_of(number):
                 document = journals.read(self._root, number)
                 if document is not None:
@@ -107,7 +107,7 @@ class Transfer:
         directory. Whether there was one that nobody alive is at work with."""
         found = False
         numbers = {slot.name: slot for slot in seen.slots.values() if not slot.foreign}
-        for account, name in self._root.marks(_MARK):
+        for account, name in self._root.marks(MARK):
             slot = numbers.get(name)
             if slot is not None and self._pool.settings.number(account) is None:
                 with self._told_of(slot.number):
@@ -116,7 +116,7 @@ class Transfer:
 
     def _heal_mark(self, slot: Slot, account: str) -> bool:
         told = ("heal-transfer", slot.name, f"a transfer to {account} was not finished")
-        mark = f"{_MARK}{slot.name}"
+        mark = f"{MARK}{slot.name}"
         with self._alone_with(slot.number) as locked:
             made = self._root.made_at(account, mark)
             if not locked or made is None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.database.address import locate
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import observed
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.model import project_from
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.observed import observed
 
 NETWORKS = {"back": {"name": "p_back"}, "front": {"name": "p_front"}}
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine import applied
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import Look, Observed, observed
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import Look
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.model import Project, project_from
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.observed import Observed, observed
 
 NAME = "p"
 IMAGE_ID = "sha256:" + "1" * 64

@@ -17,7 +17,7 @@ from ansible_collections.shipshape.deploy.plugins.module_utils.engine.baked impo
 )
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.contents import Content, cover, found_version
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.history import History
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import since_last_start
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.observed import since_last_start
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.versions import (
     Said,
     version_findings,

@@ -5,12 +5,8 @@ import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.connection import EngineRefusedError
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.endpoint import Endpoint
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import (
-    containers,
-    look,
-    observed,
-    place_name,
-)
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import look
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.observed import containers, observed, place_name
 from ansible_collections.shipshape.deploy.tests.unit.plugins.module_utils.engine.builders import container, project
 
 REPLACES = {"com.docker.compose.replace": "p-web-1"}
@@ -78,6 +74,10 @@ class FakeEngine:
         self.listed = [dict(entry.raw, Labels=entry.labels) for entry in entries]
         self.documents = {f"/containers/{entry.id}/json": entry.raw for entry in entries if entry.id not in gone}
         self.documents.update(rest)
+        self.agreed = False
+
+    def agree(self):
+        self.agreed = True
 
     def get(self, path, **query):
         if path == "/containers/json":
@@ -129,6 +129,7 @@ def test_a_look_at_everything():
         },
     )
     found = look(engine, project({"web": {}, "b": {"image": "studio/b:2"}, "c": {"image": "nosuch"}}))
+    assert engine.agreed
     assert [at.name for at in found.containers] == ["p-web-1"]
     assert found.images == {"a": "sha256:1", "studio/b:2": "sha256:2"}
     assert found.image_volumes == {"a": {"/data"}, "studio/b:2": frozenset()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.plan import inherited
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.view_rules import Inherited
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.successor import Inherited
 from ansible_collections.shipshape.deploy.tests.unit.plugins.module_utils.engine.builders import (
     OTHER_IMAGE_ID,
     container,

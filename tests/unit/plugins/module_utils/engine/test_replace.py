@@ -5,7 +5,7 @@ import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.plan import Step
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.replace import Hands, batches, replace_all
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.view_rules import Place, Successor
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.successor import Place, Successor
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import failure
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
 from ansible_collections.shipshape.deploy.tests.unit.plugins.module_utils.engine.builders import container, project

@@ -6,21 +6,23 @@ import json
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.view_rules import (
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.successor import (
     Inherited,
     Place,
+    Successor,
+    final_name,
+    retired_name,
+    temporary_name,
+    updatable,
+)
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.view_rules import (
     Rule,
     Scene,
-    Successor,
     UnexpectedCreationError,
     as_wanted,
     created_with,
     creation,
-    final_name,
-    retired_name,
     rule,
-    temporary_name,
-    updatable,
     with_alias,
     with_inherited_volumes,
 )

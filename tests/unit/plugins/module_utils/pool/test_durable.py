@@ -13,9 +13,11 @@ import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import journals
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool.access import Access
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool.disk import SCRATCH, Root
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.data_root import SCRATCH
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.disk import Root
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool.model import Settings
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool.repository import Repository, Source
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.origin import Source
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.repository import Repository
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool.walk import HostPath
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report
 

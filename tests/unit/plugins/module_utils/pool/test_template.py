@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import template as module
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.origin import secrets_in, source
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool.template import (
     File,
     Link,
     Node,
     Template,
-    secrets_in,
-    source,
 )
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.result import Report

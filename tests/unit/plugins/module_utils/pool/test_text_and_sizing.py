@@ -9,9 +9,10 @@ import random
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import sizing
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.console import events
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool.judge import Partition
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool.model import STATES
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool.text import events, status_text
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.text import status_text
 from ansible_collections.shipshape.deploy.plugins.module_utils.report.finding import ShipshapeError
 
 STATUS = "\n=== Visitor Pool Status ===\nTotal slots: 32\nAllocated: 0\nFree: 32\nExpired: 0\n"

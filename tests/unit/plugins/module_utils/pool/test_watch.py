@@ -84,3 +84,50 @@ def test_where_no_thread_can_be_had_it_is_waited_without_a_watch(
     connection.theirs.send(b"x")
     monkeypatch.setattr(threading.Thread, "start", none)
     assert connection.wait(None) == "answered"
+
+
+def test_one_thread_looks_after_all_statements_of_a_connection_and_ends_with_it(
+    fake: type[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, start = [], threading.Thread.start
+
+    def noting(thread: threading.Thread) -> None:
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", noting)
+    connection = watch.watched(fake, BOTH)()
+    for _statement in range(20):
+        connection.theirs.send(b"x")
+        assert connection.wait(None) == "answered"
+    [thread] = begun
+    assert thread.daemon
+    connection.close()
+    thread.join(1)
+    assert not thread.is_alive()
+
+
+def test_each_statement_has_all_of_its_time(fake: type[Fake], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the connection has been idle, and however much the statements before it have taken."""
+    monkeypatch.setattr(watch, "PATIENCE", 0.6)
+    connection = watch.watched(fake, BOTH)()
+    for pause in (0.4, 0.4, 0.4):
+        threading.Timer(pause, connection.theirs.send, [b"x"]).start()
+        assert connection.wait(None) == "answered"
+        time.sleep(0.4)
+    assert fake.asked == []
+    threading.Timer(1, connection.theirs.send, [b"x"]).start()
+    assert connection.wait(None) == "answered"
+    assert len(fake.asked) == 1
+
+
+def test_a_later_statement_is_looked_after_as_the_first_one(fake: type[Fake], monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = watch.watched(fake, BOTH)()
+    threading.Timer(0.3, connection.theirs.send, [b"x"]).start()
+    assert connection.wait(None) == "answered"
+    time.sleep(0.3)
+    asked = len(fake.asked)
+    assert asked
+    monkeypatch.setattr(fake, "frozen", ("192.0.2.1",))
+    assert connection.wait(None) == "hung up"
+    assert len(fake.asked) == asked + 1
