@@ -244,3 +244,36 @@ def test_names_with_the_marks_of_a_placeholder(server: Server, tmp_path: Path) -
     world.well(size=2)
     assert database.run('SELECT count(*) FROM "rows %(name)s"') == [(2,)]
     database.close()
+
+
+def test_an_index_that_lets_a_session_have_one_slot_only(world: World) -> None:
+    """All slots that are being cleaned have one session key, so such an index lets only one be cleaned at a time."""
+    world.sql(f"CREATE UNIQUE INDEX one_each ON {ALLOCATION} (session_key) WHERE is_active")
+    world.well()
+    for number in (1, 2, 3):
+        assert world.visit() is not None
+        world.end(number)
+    world.visit()
+    assert world.well(state="expired")["cleared"] == 3
+    assert world.well(state="reset")["slots"]["allocatable"] == 4
+    world.is_whole()
+
+
+def test_a_slot_that_the_database_lets_nobody_clean_keeps_no_other_from_it(world: World) -> None:
+    world.well()
+    if world.database.kind == "sqlite":
+        when = "NEW.visitor_number = 2 AND NEW.session_key LIKE 'shipshape:%'"
+        world.sql(f"CREATE TRIGGER held BEFORE UPDATE ON {ALLOCATION} WHEN {when} BEGIN SELECT RAISE(ABORT, 'held'); END")
+    else:
+        holds = "visitor_number <> 2 OR session_key NOT LIKE 'shipshape:%'"
+        world.sql(f"ALTER TABLE {ALLOCATION} ADD CONSTRAINT held CHECK ({holds})")
+    for number in (1, 2, 3):
+        world.visit()
+        world.end(number)
+    result = world.call(state="expired")
+    assert result["failed"]
+    assert (result["slots"]["allocatable"], result["slots"]["expired"], result["cleared"]) == (3, 1, 2)
+    assert codes(result, "visitor-002") == ["lease-ended", "slot-not-made"]
+    assert "held" in result["msg"]
+    again = world.call(state="expired")
+    assert (again["failed"], again["changed"]) == (True, False)

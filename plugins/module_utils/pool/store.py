@@ -15,6 +15,8 @@ from ..report.finding import Finding, ShipshapeError, failure
 
 Row = Mapping[str, Any]
 
+REFUSED = "database-refused"
+
 INTEGER, TEXT, BOOLEAN, TIME, OTHER = "integer", "text", "boolean", "timestamp", "other"
 PADDED, JSON, LIST = "padded text", "json", "list"  # PADDED: with blanks, to its full length
 
@@ -105,7 +107,7 @@ def refused(spoken: str, doing: str, error: BaseException | str) -> ShipshapeErr
     words = " ".join(str(error).split()) or type(error).__name__
     what = f"it refused to {doing}: {words}"
     remedy = "Mend what it names (`schema`: columns, constants; the role's rights), then run this again"
-    return failure(spoken, "database-refused", what, remedy)
+    return failure(spoken, REFUSED, what, remedy)
 
 
 def lost(spoken: str, doing: str) -> ShipshapeError:
