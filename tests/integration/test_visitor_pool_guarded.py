@@ -263,7 +263,8 @@ def test_a_slot_that_the_database_lets_nobody_clean_keeps_no_other_from_it(world
     world.well()
     if world.database.kind == "sqlite":
         when = "NEW.visitor_number = 2 AND NEW.session_key LIKE 'shipshape:%'"
-        world.sql(f"CREATE TRIGGER held BEFORE UPDATE ON {ALLOCATION} WHEN {when} BEGIN SELECT RAISE(ABORT, 'held'); END")
+        then = "BEGIN SELECT RAISE(ABORT, 'held'); END"
+        world.sql(f"CREATE TRIGGER held BEFORE UPDATE ON {ALLOCATION} WHEN {when} {then}")
     else:
         holds = "visitor_number <> 2 OR session_key NOT LIKE 'shipshape:%'"
         world.sql(f"ALTER TABLE {ALLOCATION} ADD CONSTRAINT held CHECK ({holds})")

@@ -20,7 +20,7 @@ from .judge import FAILED, REMEDIES, SCHEMA, findings, partition, state, summary
 from .model import STATES, Seen, stranger
 from .opening import Opened, application, raise_for
 from .plan import QUARANTINE, REMOVE, Plan, Work
-from .reconcile import Pool
+from .reconcile import Pool, not_made
 from .sizing import alert, alert_finding, recommended, utilisation
 from .text import status_text
 from .transfer import Transfer
@@ -130,10 +130,11 @@ class Operation:
             wanted = self._plan(seen, state_wanted).without({*stuck, *lost})
         if self._diff:
             self._report.diff = difference(wanted, seen)
+        failed += [not_made(at.name, f"its directory could not be made: {at.disk.blocked}") for at in wanted.blocked]
         if self._check:
             pool.foretell(wanted)
             self._count(wanted)
-            return [], seen
+            return failed, seen
         failed += pool.run(wanted, seen)
         self._count(wanted)
         return failed, None if wanted.works or wanted.strays else seen

@@ -31,7 +31,7 @@ _BATCH, _BATCH_ALONE = 500, 20
 _TRIGGERS = "See what the triggers of the application's tables do, then run this again"
 
 
-class _Unclaimed(ShipshapeError):
+class _UnclaimedError(ShipshapeError):
     """The database refused to have rows turned into `resetting`. Nothing was begun."""
 
 
@@ -138,11 +138,11 @@ class Pool:
         changed = self.report.changed
         try:
             return self._together(works, seen)
-        except _Unclaimed as error:
+        except _UnclaimedError as error:
             self.report.changed = changed  # a statement that was refused has changed nothing
             if len(works) > 1:
                 return [finding for work in works for finding in self._batch([work], seen)]
-            return [_not_made(works[0].name, error.findings[0].message)]
+            return [not_made(works[0].name, error.findings[0].message)]
 
     def _together(self, works: list[Work], seen: Seen) -> list[Finding]:
         started = time.monotonic()
@@ -171,12 +171,14 @@ class Pool:
         try:
             turned = self.records.turn(list(leases.values()), RESETTING, seen.now)
         except ShipshapeError as error:
-            raise _Unclaimed(*error.findings) if error.findings[0].code == REFUSED else error
+            if error.findings[0].code == REFUSED:
+                raise _UnclaimedError(*error.findings) from error
+            raise
         lost = leases.keys() - turned
         # A directory without a row is replaced or removed, and until that has been done nobody else may offer it.
         for work in batch.works:
             disk = work.slot.disk
-            replaced = work.fresh and disk.present and not disk.blocked
+            replaced = work.fresh and disk.present and (work.forced or not disk.blocked)
             if work.slot.lease is None and (replaced or work.kind == REMOVE):
                 (turned if self._entered(work.number, seen) else lost).add(work.number)
         self.busy(lost)
@@ -376,10 +378,10 @@ class Pool:
         done = [told for work in batch.works if work.number not in batch.failed for told in work.told]
         for told in done:
             self.report.done(*told, seconds / len(done))
-        return [_not_made(self.settings.name(number), what) for number, what in sorted(batch.failed.items())]
+        return [not_made(self.settings.name(number), what) for number, what in sorted(batch.failed.items())]
 
 
-def _not_made(name: str, what: str) -> Finding:
+def not_made(name: str, what: str) -> Finding:
     return Finding(CRITICAL, name, "slot-not-made", what, "Mend that, then run this again")
 
 
