@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta, timezone
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -278,3 +279,34 @@ def test_a_slot_that_the_database_lets_nobody_clean_keeps_no_other_from_it(world
     assert "held" in result["msg"]
     again = world.call(state="expired")
     assert (again["failed"], again["changed"]) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [(PROJECTS, "slug"), (PROJECTS, "description"), (ALLOCATION, "is_active")]
+)
+def test_a_column_that_the_database_computes_is_named_before_anything_is_touched(
+    database: Database, tmp_path: Path, table: str, column: str
+) -> None:
+    value = {"slug": "'default-project'", "description": "'none'"}.get(column, "(session_key <> '')")
+    text = TABLES[table]
+    for kind in ("varchar(200)", "text", "{bool}"):
+        text = text.replace(f"{column} {kind} NOT", f"{column} {kind} GENERATED ALWAYS AS ({value}) STORED NOT")
+    with mock.patch.dict(TABLES, {table: text}):
+        database.make()
+    (tmp_path / "users").mkdir()
+    world = World(database, tmp_path / "users", make_template(tmp_path / "template"))
+    for check in (True, False):
+        result = world.call(check=check)
+        assert (result["failed"], result["changed"]) == (True, False)
+        assert codes(result, f"{table}.{column}") == ["column-type"]
+        assert "the database makes its value by itself" in result["msg"]
+
+
+def test_a_view_is_told_from_a_table(world: World) -> None:
+    world.sql(f"ALTER TABLE {ALLOCATION} RENAME TO slots")
+    world.sql(f"CREATE VIEW {ALLOCATION} AS SELECT * FROM slots")
+    result = run("visitor_pool", world.given())
+    assert result["failed"]
+    assert "It is a view, which can have none: name the table behind it in schema.allocations.table" in result["msg"]
+    world.options["schema"] = {"allocations": {"table": "slots"}}
+    assert not run("visitor_pool", world.given()).get("failed")

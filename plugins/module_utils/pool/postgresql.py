@@ -70,13 +70,15 @@ SELECT row_security_active(c.oid) AND (
     OR NOT EXISTS (
         SELECT FROM pg_policy p CROSS JOIN LATERAL unnest(p.polroles) AS r(role)
         WHERE p.polrelid = c.oid AND p.polcmd = '*' AND pg_get_expr(p.polqual, p.polrelid) = 'true'
-          AND CASE WHEN r.role = 0 THEN true ELSE pg_has_role(r.role, 'USAGE') END))
+          AND CASE WHEN r.role = 0 THEN true ELSE pg_has_role(r.role, 'USAGE') END)),
+    c.relkind IN ('v', 'm')
 FROM pg_class c WHERE c.oid = to_regclass(%s)
 """
 _COLUMNS = """
 SELECT a.attname, t.typname, format_type(a.atttypid, a.atttypmod),
        CASE WHEN t.typname IN ('varchar', 'bpchar') AND d.modifier > 4 THEN d.modifier - 4 END,
-       a.attnotnull OR d.not_null, a.atthasdef OR a.attidentity <> '' OR d.filled
+       a.attnotnull OR d.not_null, a.atthasdef OR a.attidentity <> '' OR d.filled,
+       a.attidentity = 'a' OR COALESCE(to_jsonb(a) ->> 'attgenerated', '') <> ''
 FROM pg_attribute a CROSS JOIN LATERAL (
     WITH RECURSIVE domain AS (
         SELECT a.atttypid AS type, a.atttypmod AS modifier, false AS not_null, false AS filled, 0 AS depth
@@ -149,13 +151,13 @@ class PostgresqlStore:
         if not there:
             return None
         columns = {
-            column: LiveColumn(_kind(kind), spoken, length, not_null, filled)
-            for column, kind, spoken, length, not_null, filled in self._rows("look at a table", _COLUMNS, (name,))
+            column: LiveColumn(_kind(kind), *about)
+            for column, kind, *about in self._rows("look at a table", _COLUMNS, (name,))
         }
         self._json[table] = [column for column, live in columns.items() if live.kind == JSON]
         self._types[table] = {column: live.type for column, live in columns.items()}
         unique = frozenset(frozenset(at) for (at,) in self._rows("look at indexes", _UNIQUE, (name,)))
-        return LiveTable(columns, unique, there[0][0])
+        return LiveTable(columns, unique, *there[0])
 
     def now(self) -> datetime:
         [(now,)] = self._rows("tell the time", "SELECT clock_timestamp()")
