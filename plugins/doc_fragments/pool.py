@@ -40,9 +40,10 @@ options:
         C(slug). Of allocations C(visitor_number), C(session_key), C(allocation_token), C(allocated_at), C(expires_at),
         C(is_active). C(null) for C(password), C(is_superuser), C(is_staff), C(is_active) or the project's C(name) says
         that the application has none. The user of a slot that drains is made inactive.
-      - C(constants) gives values to the columns that must not be null and are none of these. V(now(\)) is the time,
-        V(uuid(\)) a new one for each row; C({username}) and C({number}) in a text are replaced. A column of JSON may
-        have a mapping or a list, also as a text; one that is an array in PostgreSQL, a list.
+      - C(constants) gives values to the columns that must not be null and are none of these, and to C(id) where the
+        database does not make one by itself. V(now(\)) is the time, V(uuid(\)) a new one for each row; C({username})
+        and C({number}) in a text are replaced. A column of JSON may have a mapping or a list, also as a text; one that
+        is an array in PostgreSQL, a list.
       - C(token) of allocations is V(sha256) when the table holds the tokens' SHA-256 in hex, which is the default
         because who reads the table then holds no token; V(plain) when it holds them as they are.
       - All of it is compared with the live database first, and names are quoted wherever they are used.
@@ -67,13 +68,15 @@ options:
     default: 32
   prefix:
     description:
-      - What the slots' users begin with; their number follows, with at least three digits.
+      - What the slots' users begin with; their number follows, with at least three digits. Letters of English, digits,
+        dot, dash and underscore, a letter or digit first and no digit last, at most 64.
       - The default is that of the setup guide.
     type: str
     default: visitor-
   project:
     description:
-      - Name and slug of each slot's project, and the name of its directory.
+      - Name and slug of each slot's project, and the name of its directory. Letters of English, digits, dot, dash and
+        underscore, a letter or digit first, at most 100.
       - The default is that of the setup guide.
     type: str
     default: default-project

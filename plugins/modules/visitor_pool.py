@@ -32,7 +32,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - What follows an O(seed_command) or an unfinished transfer cannot be foretold; only these are.
+      - What follows O(seed_command) or an unfinished transfer cannot be foretold; only these are.
   diff_mode:
     support: full
     details:
@@ -47,6 +47,8 @@ options:
       - V(transferred) moves the project of a slot to the account that its visitor has signed up for, and makes the slot
         anew. The same once more finds it done, as long as the account has the project; for anybody else the token is
         used up.
+      - Give all other options that say what the pool is the same values whatever the state, O(size) and O(workspace)
+        among them. A slot that is cleared is made anew from them, and one above the size is removed.
       - V(present) by default, because it takes nothing from anybody.
     type: str
     choices: [present, expired, reset, transferred]
@@ -144,16 +146,32 @@ EXAMPLES = r"""
   shipshape.deploy.visitor_pool:
     database_url: "{{ studio_database_url }}"
     data_root: /srv/studio/users
+    size: 64
+    workspace: {path: scitex/writer, marker: 01_manuscript, template: /opt/studio/workspace}
     state: expired
 
 - name: Clear two slots, also in production
   shipshape.deploy.visitor_pool:
     database_url: "{{ studio_database_url }}"
     data_root: /srv/studio/users
+    size: 64
+    workspace: {path: scitex/writer, marker: 01_manuscript, template: /opt/studio/workspace}
     state: reset
     slots: [3, 7]
     environment: production
     force: true
+
+- name: Move what the visitor of slot 15 has written to the account that he has made
+  shipshape.deploy.visitor_pool:
+    database_url: "{{ studio_database_url }}"
+    data_root: /srv/studio/users
+    size: 64
+    workspace: {path: scitex/writer, marker: 01_manuscript, template: /opt/studio/workspace}
+    state: transferred
+    slot: 15
+    session_key: "{{ visit.session_key }}"
+    token: "{{ visit.token }}"
+    to_user: alice
 
 - name: A pool for an application that has no tables for it
   shipshape.deploy.visitor_pool:
@@ -179,6 +197,31 @@ EXAMPLES = r"""
       allocations:
         table: visitor_slot
         columns: {visitor_number: number, allocation_token: token_digest}
+
+- name: Tables in a schema of their own, with quoted names, and keys that the application makes (Prisma, UUIDs)
+  shipshape.deploy.visitor_pool:
+    database_url: "{{ board_database_url }}"
+    data_root: /srv/board/users
+    workspace_flag: ""
+    schema:
+      users:
+        table: app.User
+        columns: {username: userName, password: passwordHash, is_superuser: null, is_staff: null, is_active: isActive}
+        constants: {id: uuid(), role: MEMBER, updatedAt: now()}
+      projects:
+        table: app.Project
+        columns: {owner_id: ownerId}
+        constants: {id: uuid(), settings: {theme: dark}, updatedAt: now()}
+      allocations:
+        table: app.VisitorSlot
+        columns:
+          visitor_number: number
+          session_key: sessionKey
+          allocation_token: tokenDigest
+          allocated_at: allocatedAt
+          expires_at: expiresAt
+          is_active: isActive
+        constants: {id: uuid()}
 """
 
 RETURN = r"""

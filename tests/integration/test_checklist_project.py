@@ -98,6 +98,7 @@ def test_a_service_that_was_not_started_is_named(deployed: Project) -> None:
     assert code != 0
     assert f"of {deployed.name}-app-1; db has no container that was started" in boxes["logs"][1]
     assert "Next: deploy the project" in boxes["logs"][1]
+    assert "says other lines, name them in checklist_log_lines" in boxes["logs"][1]
 
 
 def test_a_log_that_cannot_be_read_is_named_with_the_reason(project: Project, busybox: str) -> None:

@@ -125,6 +125,31 @@ def test_a_link_in_the_place_of_a_directory_leads_nowhere(pool: World, tmp_path:
     assert "workspace-missing" in codes(pool.info(), "visitor-001"), "what is elsewhere is no workspace"
 
 
+@pytest.mark.parametrize("row", [True, False])
+def test_what_stands_in_the_place_of_a_free_slot_is_told_of_before_it_goes(pool: World, row: bool) -> None:
+    """Check mode foretells that failure, too. Of a slot without a row nothing is known, so it waits for a reset."""
+    place = pool.root / "visitor-002"
+    erase(place)
+    place.write_text("precious")
+    if not row:
+        pool.lose("allocation", 2)
+    foretold, result = pool.call(check=True, diff=True), pool.call(diff=True)
+    assert told(foretold) == told(result)
+    assert [at[:2] for at in told(result)] == ([("quarantine-slot", "visitor-002")] if row else [])
+    for at in (foretold, result):
+        assert (at["failed"], at["changed"]) == (True, row)
+        assert "visitor-002 is no directory" in at["msg"]
+        assert {"directory-blocked", "slot-not-made"} <= set(codes(at, "visitor-002"))
+    assert foretold["diff"] == result["diff"]
+    assert place.read_text() == "precious"
+    [blocked] = [at for at in result["findings"] if at["code"] == "directory-blocked"]
+    assert ("puts a clean slot in its place" in blocked["remedy"]) == row
+    if not row:
+        assert pool.call()["failed"]
+    pool.well(**({} if row else {"state": "reset", "slots": [2]}))
+    pool.is_whole()
+
+
 def test_who_is_quicker_keeps_his_slot(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between look and claim a lease that had ended is somebody else's."""
     pool.sql("UPDATE project_app_visitorallocation SET is_active = true WHERE visitor_number = 2")

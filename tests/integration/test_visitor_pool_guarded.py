@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta, timezone
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -244,3 +245,68 @@ def test_names_with_the_marks_of_a_placeholder(server: Server, tmp_path: Path) -
     world.well(size=2)
     assert database.run('SELECT count(*) FROM "rows %(name)s"') == [(2,)]
     database.close()
+
+
+def test_an_index_that_lets_a_session_have_one_slot_only(world: World) -> None:
+    """All slots that are being cleaned have one session key, so such an index lets only one be cleaned at a time."""
+    world.sql(f"CREATE UNIQUE INDEX one_each ON {ALLOCATION} (session_key) WHERE is_active")
+    world.well()
+    for number in (1, 2, 3):
+        assert world.visit() is not None
+        world.end(number)
+    world.visit()
+    assert world.well(state="expired")["cleared"] == 3
+    assert world.well(state="reset")["slots"]["allocatable"] == 4
+    world.is_whole()
+
+
+def test_a_slot_that_the_database_lets_nobody_clean_keeps_no_other_from_it(world: World) -> None:
+    world.well()
+    if world.database.kind == "sqlite":
+        when = "NEW.visitor_number = 2 AND NEW.session_key LIKE 'shipshape:%'"
+        then = "BEGIN SELECT RAISE(ABORT, 'held'); END"
+        world.sql(f"CREATE TRIGGER held BEFORE UPDATE ON {ALLOCATION} WHEN {when} {then}")
+    else:
+        holds = "visitor_number <> 2 OR session_key NOT LIKE 'shipshape:%'"
+        world.sql(f"ALTER TABLE {ALLOCATION} ADD CONSTRAINT held CHECK ({holds})")
+    for number in (1, 2, 3):
+        world.visit()
+        world.end(number)
+    result = world.call(state="expired")
+    assert result["failed"]
+    assert (result["slots"]["allocatable"], result["slots"]["expired"], result["cleared"]) == (3, 1, 2)
+    assert codes(result, "visitor-002") == ["lease-ended", "slot-not-made"]
+    assert "held" in result["msg"]
+    again = world.call(state="expired")
+    assert (again["failed"], again["changed"]) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [(PROJECTS, "slug"), (PROJECTS, "description"), (ALLOCATION, "is_active")]
+)
+def test_a_column_that_the_database_computes_is_named_before_anything_is_touched(
+    database: Database, tmp_path: Path, table: str, column: str
+) -> None:
+    value = {"slug": "'default-project'", "description": "'none'"}.get(column, "(session_key <> '')")
+    text = TABLES[table]
+    for kind in ("varchar(200)", "text", "{bool}"):
+        text = text.replace(f"{column} {kind} NOT", f"{column} {kind} GENERATED ALWAYS AS ({value}) STORED NOT")
+    with mock.patch.dict(TABLES, {table: text}):
+        database.make()
+    (tmp_path / "users").mkdir()
+    world = World(database, tmp_path / "users", make_template(tmp_path / "template"))
+    for check in (True, False):
+        result = world.call(check=check)
+        assert (result["failed"], result["changed"]) == (True, False)
+        assert codes(result, f"{table}.{column}") == ["column-type"]
+        assert "the database makes its value by itself" in result["msg"]
+
+
+def test_a_view_is_told_from_a_table(world: World) -> None:
+    world.sql(f"ALTER TABLE {ALLOCATION} RENAME TO slots")
+    world.sql(f"CREATE VIEW {ALLOCATION} AS SELECT * FROM slots")
+    result = run("visitor_pool", world.given())
+    assert result["failed"]
+    assert "It is a view, which can have none: name the table behind it in schema.allocations.table" in result["msg"]
+    world.options["schema"] = {"allocations": {"table": "slots"}}
+    assert not run("visitor_pool", world.given()).get("failed")

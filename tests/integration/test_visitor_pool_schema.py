@@ -204,6 +204,16 @@ def test_options_that_make_no_sense(tmp_path: Path, options: dict[str, Any], sub
     made.close()
 
 
+@pytest.mark.parametrize(("option", "most"), [("prefix", 64), ("project", 100)])
+def test_a_name_that_is_too_long_is_told_how_long_it_may_be(tmp_path: Path, option: str, most: int) -> None:
+    (tmp_path / "users").mkdir()
+    world = World(sqlite(tmp_path / "app.db"), tmp_path / "users", make_template(tmp_path / "template"))
+    world.database.make()
+    assert not run("visitor_pool", world.given(**{option: "x" * most}), check=True).get("failed")
+    assert f"at most {most}" in run("visitor_pool", world.given(**{option: "x" * (most + 1)}), check=True)["msg"]
+    world.database.close()
+
+
 @pytest.mark.parametrize("place", ["../outside", "/etc", "a/../../b"])
 @pytest.mark.parametrize("key", ["path", "marker"])
 def test_a_workspace_stays_in_its_project(tmp_path: Path, place: str, key: str) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -40,6 +41,7 @@ _UNIQUE = {
     USERS: ((("username",), CRITICAL),),
     PROJECTS: ((("owner_id", "slug"), WARNING),),
 }
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 _NOT_COMPARED = ("password", "name")
 _HIDDEN = "row-level security can keep rows from the role that has logged in, and those would be taken for missing"
 _ALL_ROWS = "Log in as the table's owner or a role with BYPASSRLS, or add a policy FOR ALL USING (true) for this one"
@@ -69,8 +71,9 @@ def differences(schema: Schema, live: Mapping[str, LiveTable | None], sqlite: bo
             found.append(Finding(CRITICAL, table.name, "rows-hidden", _HIDDEN, _ALL_ROWS))
         flag = {USERS: schema.user_flag, PROJECTS: schema.workspace_flag}.get(part, "")
         found += _columns(part, table, there, flag, sqlite)
+        found += _constants(part, table, there)
         found += _unfilled(part, table, there, flag)
-        found += _unique(part, table, there)
+        found += _unique(part, table, there, sqlite)
         found += _shared(part, table, there, flag)
     return found
 
@@ -80,26 +83,40 @@ def _columns(part: str, table: Table, live: LiveTable, flag: str, sqlite: bool) 
         column = live.columns.get(actual)
         if column is None:
             yield _lacks(table, actual, f"Mend schema.{part}.columns.{ours}, or run the application's migrations")
+        elif column.computed and ours != "id":
+            yield _computed(table, actual, "Name one in `schema` that can be written")
         elif ours in _WANTED[part]:
             if column.kind == PADDED and ours in _NOT_COMPARED:
                 column = replace(column, kind=TEXT)
             yield from _fits(table, actual, column, *_WANTED[part][ours], sqlite)
-    for name, value in table.constants.items():
-        if name not in live.columns:
-            yield _lacks(table, name, f"Take it out of schema.{part}.constants")
-        elif not _holds(live.columns[name], value):
-            kind = "a list" if isinstance(value, list) else "a mapping"
-            what = f"it is of type {live.columns[name].type}, and schema.{part}.constants has {kind} for it"
-            yield Finding(CRITICAL, f"{table.name}.{name}", "column-type", what, "Write that value as a text")
     if flag and flag not in live.columns:
         option = "user_flag" if part == USERS else "workspace_flag"
         yield _lacks(table, flag, f"Mend option `{option}`; an empty word means that there is no such column")
+    elif flag and live.columns[flag].computed:
+        yield _computed(table, flag, "Name another column as the flag, or an empty word for none")
     elif flag:
         yield from _fits(table, flag, live.columns[flag], BOOLEAN, 0, sqlite)
 
 
+def _constants(part: str, table: Table, live: LiveTable) -> Iterator[Finding]:
+    for name, value in table.constants.items():
+        if name not in live.columns:
+            yield _lacks(table, name, f"Take it out of schema.{part}.constants")
+        elif live.columns[name].computed:
+            yield _computed(table, name, f"Take it out of schema.{part}.constants")
+        elif not _holds(live.columns[name], value):
+            kind = "a list" if isinstance(value, list) else "a mapping"
+            what = f"it is of type {live.columns[name].type}, and schema.{part}.constants has {kind} for it"
+            yield Finding(CRITICAL, f"{table.name}.{name}", "column-type", what, "Write that value as a text")
+
+
 def _lacks(table: Table, name: str, remedy: str) -> Finding:
     return Finding(CRITICAL, f"{table.name}.{name}", "column-missing", "there is no such column", remedy)
+
+
+def _computed(table: Table, name: str, remedy: str) -> Finding:
+    what = "the database makes its value by itself, and takes none from anybody"
+    return Finding(CRITICAL, f"{table.name}.{name}", "column-type", what, remedy)
 
 
 def _fits(table: Table, name: str, live: LiveColumn, kind: str, length: int, sqlite: bool) -> Iterator[Finding]:
@@ -143,14 +160,28 @@ def _unfilled(part: str, table: Table, live: LiveTable, flag: str) -> Iterator[F
             yield Finding(CRITICAL, f"{table.name}.{name}", "column-without-value", what, remedy)
 
 
-def _unique(part: str, table: Table, live: LiveTable) -> Iterator[Finding]:
+def _unique(part: str, table: Table, live: LiveTable, sqlite: bool) -> Iterator[Finding]:
     for ours, severity in _UNIQUE[part]:
         columns = frozenset(table[name] for name in ours)
         if columns <= set(live.columns) and not any(unique <= columns for unique in live.unique):
             names = ", ".join(table[name] for name in ours)
             what = f"no unique index keeps two rows from having the same {names}"
-            remedy = f"Add one: CREATE UNIQUE INDEX ON {table.name} ({names})"
+            remedy = f"Add one: {_index(table.name, [table[name] for name in ours], sqlite)}"
+            if live.view:
+                remedy = f"It is a view, which can have none: name the table behind it in schema.{part}.table"
             yield Finding(severity, f"{table.name}.{names}", "not-unique", what, remedy)
+
+
+def _index(table: str, columns: list[str], sqlite: bool) -> str:
+    """The statement that makes it, to be copied."""
+    where = _quoted(table) if sqlite else ".".join(_quoted(name) for name in table.split(".", 1))
+    name = _quoted(f"{'_'.join(columns)}_once")
+    return f"CREATE UNIQUE INDEX {name} ON {where} ({', '.join(_quoted(column) for column in columns)})"
+
+
+def _quoted(name: str) -> str:
+    """As an identifier in SQL, in quotes only if it needs them."""
+    return name if _PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 def _shared(part: str, table: Table, live: LiveTable, flag: str) -> Iterator[Finding]:

@@ -187,11 +187,14 @@ def _of_slot(slot: Slot, seen: Seen) -> Iterator[Finding]:
         return
     if not slot.there:
         return
-    leased = state(slot, seen) == LEASED
+    kind = state(slot, seen)
+    leased = kind == LEASED
     severity = WARNING if leased else CRITICAL
     if slot.disk.blocked:
         # A visitor can put a link where his workspace was. That is his business until his lease ends; then it goes.
         remedy = "Look at what it is and move it away; then run state: present"
+        if kind == HELD:
+            remedy += ", which puts a clean slot in its place, whatever it is"
         yield Finding(severity, slot.name, "directory-blocked", slot.disk.blocked, remedy)
     if slot.disk.denied:
         yield Finding(severity, slot.name, "directory-denied", slot.disk.denied, _OPEN)

@@ -35,6 +35,7 @@ _LARGEST = 1_000_000
 MOST = 2**31 - 1
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ALLOWED = "letters of English, digits, dot, dash and underscore, a letter or digit"
 _NUMBERED = re.compile(r".*?[^0-9](0\d\d|[1-9]\d{2,8})")
 # What Django lets a user be called, less a leading dot: it becomes the name of a directory.
 # That takes so many bytes; letters other than English ones are more than one each.
@@ -82,10 +83,10 @@ def settings(options: Mapping[str, Any]) -> Settings:
         raise _bad("size", f"{size} slots are more than a pool can have", f"Give a number up to {_LARGEST}")
     if not _PREFIX.fullmatch(prefix) or prefix[-1].isdigit():
         what = f"{prefix!r} cannot begin the name of a user and of a directory"
-        raise _bad("prefix", what, "Use letters, digits, dot, dash and underscore, a letter first and no digit last")
+        raise _bad("prefix", what, f"Use {_ALLOWED} first, no digit last, and at most 64 of them")
     if not _NAME.fullmatch(project):
         what = f"{project!r} cannot be the name of a directory"
-        raise _bad("project", what, "Use letters, digits, dot, dash and underscore, a letter or digit first")
+        raise _bad("project", what, f"Use {_ALLOWED} first, and at most 100 of them")
     workspace = options["workspace"]
     path, marker = parts(workspace["path"], "workspace.path"), parts(workspace["marker"], "workspace.marker")
     if not marker:

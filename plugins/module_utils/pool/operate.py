@@ -148,13 +148,21 @@ class Operation:
             wanted = self._plan(seen, state_wanted).without({*stuck, *lost})
         if self._diff:
             self._report.diff = difference(wanted, seen)
+        failed += self._blocked(wanted)
         if self._check:
             self._foretell(sight, wanted)
             self._count(wanted)
-            return [], seen
+            return failed, seen
         failed += self._do(sight, wanted, seen)
         self._count(wanted)
         return failed, None if wanted else seen
+
+    def _blocked(self, wanted: Plan) -> list[Finding]:
+        if not wanted.blocked:
+            return []
+        from .reconcile import not_made
+
+        return [not_made(at.name, f"its directory could not be made: {at.disk.blocked}") for at in wanted.blocked]
 
     def _do(self, sight: Sight, wanted: Plan, seen: Seen) -> list[Finding]:
         return self._pool(sight).run(wanted, seen) if wanted else []

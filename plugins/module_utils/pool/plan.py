@@ -39,15 +39,19 @@ class Work:
 
 @dataclass(frozen=True)
 class Plan:
+    """`blocked`: slots that are not made, because something else is in their places."""
+
     works: tuple[Work, ...] = ()
     strays: tuple[Lease, ...] = ()
+    blocked: tuple[Slot, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is anything to do."""
         return bool(self.works or self.strays)
 
     def without(self, numbers: Collection[int]) -> Plan:
-        return Plan(tuple(work for work in self.works if work.number not in numbers), self.strays)
+        works = tuple(work for work in self.works if work.number not in numbers)
+        return Plan(works, self.strays, tuple(slot for slot in self.blocked if slot.number not in numbers))
 
 
 def stray(lease: Lease) -> Told:
@@ -59,7 +63,16 @@ def present(seen: Seen, reset: Collection[int] = ()) -> Plan:
     size = seen.settings.size
     numbers = sorted({*range(1, size + 1), *seen.slots})
     works = [work for number in numbers for work in _present(seen.slot(number), seen, number in reset)]
-    return Plan(tuple(works), seen.strays)
+    blocked = tuple(slot for slot in seen.slots.values() if slot.number not in reset and _in_the_way(slot, seen))
+    return Plan(tuple(works), seen.strays, blocked)
+
+
+def _in_the_way(slot: Slot, seen: Seen) -> bool:
+    """Whether something else stands where the directory of a free slot is to be. No visitor puts it there, so it may be
+    somebody's: he is told of it by a failure before the next run puts a clean slot in its place."""
+    if slot.foreign or slot.disk.directory or not slot.disk.blocked or slot.number > seen.settings.size:
+        return False
+    return slot.lease is None or not (slot.lease.active or unclean(slot))
 
 
 def _present(slot: Slot, seen: Seen, reset: bool) -> Iterator[Work]:
@@ -76,6 +89,10 @@ def _present(slot: Slot, seen: Seen, reset: bool) -> Iterator[Work]:
         if slot.user is not None and slot.user.active:
             told = ("drain-slot", slot.name, f"the pool has {seen.settings.size} slots")
             yield Work(DRAIN, slot, (told,))
+    elif not reset and _in_the_way(slot, seen):
+        if slot.lease is not None:
+            told = ("quarantine-slot", slot.name, slot.disk.blocked)
+            yield Work(QUARANTINE, slot, (told,), claim=slot.lease)
     elif reason:
         yield _clearing(slot, reason)
     elif not slot.there:
@@ -195,4 +212,4 @@ def _repair(slot: Slot, reset: bool, *, wanted: bool = False) -> Work:
         told.append((f"rebuild-{DIRECTORY}", slot.name, "nobody can tell whose files are in it"))
     told += _flags(slot, wanted=wanted)
     claim = slot.lease if fresh and slot.lease is not None else None
-    return Work(MAKE, slot, tuple(told), claim=claim, fresh=fresh)
+    return Work(MAKE, slot, tuple(told), claim=claim, fresh=fresh, forced=reset)

@@ -63,8 +63,8 @@ _KINDS = {
     **dict.fromkeys(("timestamptz", "timestamp"), TIME),
     "bool": BOOLEAN,
 }
-# Of each of some tables: whether rows may be hidden, its columns, and those of its unique indexes. In one statement, as
-# a server can be far away, and each goes there and back.
+# Of each of some tables: whether rows may be hidden, whether it is a view, its columns, those of its unique indexes. In
+# one statement, as a server can be far away, and each goes there and back.
 # Where row-level security holds for the role that has logged in, only a policy that is true of all rows shows them all.
 _TABLES = """
 SELECT w.number,
@@ -74,10 +74,12 @@ SELECT w.number,
             SELECT FROM pg_policy p CROSS JOIN LATERAL unnest(p.polroles) AS r(role)
             WHERE p.polrelid = c.oid AND p.polcmd = '*' AND pg_get_expr(p.polqual, p.polrelid) = 'true'
               AND CASE WHEN r.role = 0 THEN true ELSE pg_has_role(r.role, 'USAGE') END)),
+    c.relkind IN ('v', 'm'),
     (SELECT json_agg(json_build_array(
             a.attname, t.typname, format_type(a.atttypid, a.atttypmod),
             CASE WHEN t.typname IN ('varchar', 'bpchar') AND d.modifier > 4 THEN d.modifier - 4 END,
-            a.attnotnull OR d.not_null, a.atthasdef OR a.attidentity <> '' OR d.filled) ORDER BY a.attnum)
+            a.attnotnull OR d.not_null, a.atthasdef OR a.attidentity <> '' OR d.filled,
+            a.attidentity = 'a' OR COALESCE(to_jsonb(a) ->> 'attgenerated', '') <> '') ORDER BY a.attnum)
      FROM pg_attribute a CROSS JOIN LATERAL (
         WITH RECURSIVE domain AS (
             SELECT a.atttypid AS type, a.atttypmod AS modifier, false AS not_null, false AS filled, 0 AS depth
@@ -151,15 +153,12 @@ class PostgresqlStore:
         except self._error as error:
             raise self._failed("look for a table", error) from error
         found: dict[str, LiveTable | None] = dict.fromkeys(names)
-        for number, hidden, columns, unique in self._rows("look at the tables", _TABLES, (quoted,)):
+        for number, hidden, view, columns, unique in self._rows("look at the tables", _TABLES, (quoted,)):
             name = names[number - 1]
-            live = {
-                column: LiveColumn(_kind(kind), spoken, length, not_null, filled)
-                for column, kind, spoken, length, not_null, filled in columns or ()
-            }
+            live = {column: LiveColumn(_kind(kind), *about) for column, kind, *about in columns or ()}
             self._json[name] = [column for column in live if live[column].kind == JSON]
             self._types[name] = {column: live[column].type for column in live}
-            found[name] = LiveTable(live, frozenset(frozenset(at) for at in unique or ()), hidden)
+            found[name] = LiveTable(live, frozenset(frozenset(at) for at in unique or ()), hidden, view)
         return found
 
     def now(self) -> datetime:

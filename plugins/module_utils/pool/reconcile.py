@@ -24,12 +24,16 @@ from .plan import DRAIN, MAKE, QUARANTINE, REMOVE, Plan, Work, stray
 from .records import Records
 from .schema import PROJECTS, USERS
 from .sight import Sight
-from .store import chunks
+from .store import REFUSED, chunks
 from .template import Node, Template
 
 # Slots at once. While slots are cleaned in SQLite nobody else can write, so those are fewer.
 _BATCH, _BATCH_ALONE = 500, 20
 _TRIGGERS = "See what the triggers of the application's tables do, then run this again"
+
+
+class _UnclaimedError(ShipshapeError):
+    """The database refused to have rows turned into `resetting`. Nothing was begun."""
 
 
 @dataclass
@@ -108,6 +112,18 @@ class Pool(Sight):
                     yield list(part)
 
     def _batch(self, works: list[Work], seen: Seen) -> list[Finding]:
+        """These slots together; one by one when the database refuses to have all of them in hand at once, as with an
+        index that lets a session have one slot only."""
+        changed = self.report.changed
+        try:
+            return self._together(works, seen)
+        except _UnclaimedError as error:
+            self.report.changed = changed  # a statement that was refused has changed nothing
+            if len(works) > 1:
+                return [finding for work in works for finding in self._batch([work], seen)]
+            return [not_made(works[0].name, error.findings[0].message)]
+
+    def _together(self, works: list[Work], seen: Seen) -> list[Finding]:
         started = time.monotonic()
         held = {work.number for work in works if work.slot.lease is not None}
         with self.records.store.slot_locks(held) as locked:
@@ -131,12 +147,17 @@ class Pool(Sight):
         """Turns rows into `resetting`. Who was quicker keeps his slot: it is not worked on."""
         batch.without(self._mended(batch))
         leases = {work.number: work.claim for work in batch.works if work.claim is not None}
-        turned = self.records.turn(list(leases.values()), RESETTING, seen.now)
+        try:
+            turned = self.records.turn(list(leases.values()), RESETTING, seen.now)
+        except ShipshapeError as error:
+            if error.findings[0].code == REFUSED:
+                raise _UnclaimedError(*error.findings) from error
+            raise
         lost = leases.keys() - turned
         # A directory without a row is replaced or removed, and until that has been done nobody else may offer it.
         for work in batch.works:
             disk = work.slot.disk
-            replaced = work.fresh and disk.present and not disk.blocked
+            replaced = work.fresh and disk.present and (work.forced or not disk.blocked)
             if work.slot.lease is None and (replaced or work.kind == REMOVE):
                 (turned if self._entered(work.number, seen) else lost).add(work.number)
         self.busy(lost)
@@ -336,11 +357,11 @@ class Pool(Sight):
         done = [told for work in batch.works if work.number not in batch.failed for told in work.told]
         for told in done:
             self.report.done(*told, seconds / len(done))
-        remedy = "Mend that, then run this again"
-        return [
-            Finding(CRITICAL, self.settings.name(number), "slot-not-made", what, remedy)
-            for number, what in sorted(batch.failed.items())
-        ]
+        return [not_made(self.settings.name(number), what) for number, what in sorted(batch.failed.items())]
+
+
+def not_made(name: str, what: str) -> Finding:
+    return Finding(CRITICAL, name, "slot-not-made", what, "Mend that, then run this again")
 
 
 @contextmanager

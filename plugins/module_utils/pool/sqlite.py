@@ -105,7 +105,7 @@ class SqliteStore:
             length = _LENGTH.search(declared)
             needed = bool(not_null) or bool(key)
             columns[name] = LiveColumn(
-                _kind(declared), declared.lower(), int(length[1]) if length else None, needed, by_itself
+                _kind(declared), declared.lower(), int(length[1]) if length else None, needed, by_itself, hidden > 1
             )
         unique = {frozenset(keys)} if keys else set()
         for entry in self._rows("look at indexes", f"PRAGMA index_list({quoted(table)})"):
@@ -113,7 +113,9 @@ class SqliteStore:
             if entry[2] and not partial:
                 held = self._rows("look at an index", f"PRAGMA index_info({quoted(entry[1])})")
                 unique.add(frozenset(str(at[2]) for at in held))
-        return LiveTable(columns, frozenset(unique))
+        text = "SELECT type FROM sqlite_master WHERE lower(name) = lower(?)"
+        view = ("view",) in self._rows("look at a table", text, (table,))
+        return LiveTable(columns, frozenset(unique), view=view)
 
     def now(self) -> datetime:
         return datetime.now(timezone.utc)

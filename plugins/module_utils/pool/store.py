@@ -15,6 +15,8 @@ from ..report.finding import Finding, ShipshapeError, failure
 
 Row = Mapping[str, Any]
 
+REFUSED = "database-refused"
+
 INTEGER, TEXT, BOOLEAN, TIME, OTHER = "integer", "text", "boolean", "timestamp", "other"
 PADDED, JSON, LIST = "padded text", "json", "list"  # PADDED: with blanks, to its full length
 
@@ -22,23 +24,25 @@ PADDED, JSON, LIST = "padded text", "json", "list"  # PADDED: with blanks, to it
 @dataclass(frozen=True)
 class LiveColumn:
     """A column as the database has it. `kind` is one of the above, `type` the database's own word. `filled`: the
-    database gives it a value by itself."""
+    database gives it a value by itself; `computed`: and takes none from anybody."""
 
     kind: str
     type: str
     length: int | None = None
     not_null: bool = False
     filled: bool = False
+    computed: bool = False
 
 
 @dataclass(frozen=True)
 class LiveTable:
     """A table as the database has it. `unique`: sets of columns that no two rows have in common. `hidden`: there may be
-    rows that whoever has logged in is not shown."""
+    rows that whoever has logged in is not shown. `view`: it shows what other tables hold."""
 
     columns: Mapping[str, LiveColumn]
     unique: frozenset[frozenset[str]] = field(default_factory=frozenset)
     hidden: bool = False
+    view: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def refused(spoken: str, doing: str, error: BaseException | str) -> ShipshapeErr
     words = " ".join(str(error).split()) or type(error).__name__
     what = f"it refused to {doing}: {words}"
     remedy = "Mend what it names (`schema`: columns, constants; the role's rights), then run this again"
-    return failure(spoken, "database-refused", what, remedy)
+    return failure(spoken, REFUSED, what, remedy)
 
 
 def lost(spoken: str, doing: str) -> ShipshapeError:

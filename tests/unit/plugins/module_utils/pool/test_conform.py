@@ -52,6 +52,23 @@ def test_a_column_takes_what_is_written_to_it(column: str, least: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sqlite", "view", "remedy"),
+    [
+        (False, False, 'CREATE UNIQUE INDEX "slotNo_once" ON app."Slot"".x" ("slotNo")'),
+        (True, False, 'CREATE UNIQUE INDEX "slotNo_once" ON "app.Slot"".x" ("slotNo")'),
+        (False, True, "It is a view, which can have none: name the table behind it in schema.allocations.table"),
+    ],
+)
+def test_the_index_that_is_lacking_can_be_copied(sqlite: bool, view: bool, remedy: str) -> None:
+    named = schema({"allocations": {"table": 'app.Slot".x', "columns": {"visitor_number": "slotNo"}}}, "", "")
+    columns = {"slotNo" if name == "visitor_number" else name: about for name, about in COLUMNS.items()}
+    table = LiveTable(columns, frozenset({frozenset({"allocation_token"})}), view=view)
+    found = differences(named, {part: table if part == ALLOCATIONS else None for part in named.tables}, sqlite)
+    [lacking] = [at for at in found if at.code == "not-unique"]
+    assert remedy in lacking.remedy
+
+
+@pytest.mark.parametrize(
     ("unique", "expected"),
     [
         ([["allocation_token"]], [("visitor_number", "not-unique", "critical")]),

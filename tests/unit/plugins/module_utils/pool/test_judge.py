@@ -32,6 +32,7 @@ NOW = datetime(2026, 10, 25, 1, 30, tzinfo=timezone.utc)  # the hour that clocks
 SECOND = timedelta(seconds=1)
 WANTED = Settings(size=4)
 WHOLE = OnDisk(present=True, directory=True, workspace=True)
+BLOCKED = OnDisk(present=True, blocked="visitor-001 is no directory")
 FREE = Lease(1, "", "t", NOW, False)
 LEASED = Lease(1, "abc", "t", NOW + SECOND, True)
 
@@ -228,12 +229,24 @@ PLANS = [
     (slot(replace(LEASED, expires_at=None)), []),
     (slot(replace(LEASED, active=False)), ["clear-slot"]),
     (slot(LEASED, disk=OnDisk(present=True, blocked="scitex is no directory")), []),
+    (slot(disk=BLOCKED), ["quarantine-slot"]),
+    (slot(None, disk=BLOCKED), []),
+    (slot(Lease(1, QUARANTINED, "t", FOREVER, True), disk=BLOCKED), ["clear-slot"]),
+    (slot(Lease(1, RESETTING, "t", FOREVER, True), disk=BLOCKED), ["clear-slot"]),
+    (slot(replace(LEASED, active=False), disk=BLOCKED), ["clear-slot"]),
     (slot(Lease(1, RESETTING, "t", FOREVER, True)), ["clear-slot"]),
     (slot(Lease(1, QUARANTINED, "t", FOREVER, True)), ["clear-slot"]),
     (slot(user=User(1, "visitor-001", "is staff")), ["quarantine-slot"]),
     (slot(None, user=User(1, "visitor-001", "is staff")), []),
     (slot(Lease(1, QUARANTINED, "t", FOREVER, True), user=User(1, "visitor-001", "is staff")), []),
 ]
+
+
+@pytest.mark.parametrize(("at", "blocks"), [(at, told in ([], ["quarantine-slot"])) for at, told in PLANS])
+def test_what_is_in_the_way_of_a_slot_is_cleared_by_a_reset_alone(at: Slot, blocks: bool) -> None:
+    looked = seen(at, size=1)
+    assert bool(plan.present(looked).blocked) == (blocks and at.disk == BLOCKED)
+    assert not plan.present(looked, reset={1}).blocked
 
 
 @pytest.mark.parametrize(("at", "expected"), PLANS)
