@@ -54,6 +54,8 @@ _POOLED = (
     "what answers there is no server but a pooler in front of one; where each transaction gets another session, the "
     "locks that keep the application off a slot while it is cleaned hold nothing, or are held for good"
 )
+_ABOUT = "SELECT pg_backend_pid(), current_setting('transaction_read_only')::bool"
+_CLOSED = "it takes no changes: it is a copy of another server, or was set to read only (default_transaction_read_only)"
 _DIRECTLY = "Give the server's own address in `database_url`, or let the pooler keep sessions (pool_mode = session)"
 _KINDS = {
     **dict.fromkeys(("int2", "int4", "int8", "numeric"), INTEGER),
@@ -122,13 +124,17 @@ class PostgresqlStore:
             self._connection = watched(psycopg.Connection, asked).connect(autocommit=True, **asked)
             self._run("begin", "SET TIME ZONE 'UTC'")  # columns without a zone hold UTC
             self._run("begin", "SET DateStyle TO 'ISO, MDY'")  # psycopg reads no other
+            # A row that somebody else has just changed is not as it was seen, which at other levels is an error.
+            self._run("begin", "SET default_transaction_isolation TO 'read committed'")
             read_any_time(self._connection)
-            pooled = self._rows("begin", "SELECT pg_backend_pid()") != [(self._connection.info.backend_pid,)]
+            [(process, closed)] = self._rows("begin", _ABOUT)
+            pooled = process != self._connection.info.backend_pid
         except psycopg.Error as error:
             words = " ".join(str(error).split())
             remedy = "Check `database_url`, or look with module credentials; then run this again"
             raise failure(spoken, "database-unreachable", f"could not log in: {words}", remedy) from error
 
+        self.closed = _CLOSED if closed else ""
         self.doubts: Sequence[Finding] = (
             [Finding(WARNING, spoken, "database-pooled", _POOLED, _DIRECTLY)] if pooled else []
         )

@@ -160,6 +160,15 @@ def put(scratch: int, built: str, at: int, entry: str, is_directory: bool) -> No
     os.rename(built, entry, src_dir_fd=scratch, dst_dir_fd=at)
 
 
+def sync(folder: int) -> None:
+    """Has it on the disk which entry bears which name; some file systems cannot do that for a directory."""
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+
+
 def is_text(name: str) -> bool:
     return not any("\udc80" <= letter <= "\udcff" for letter in name)
 
