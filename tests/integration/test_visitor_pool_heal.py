@@ -321,3 +321,19 @@ def test_a_journal_that_somebody_else_has_written(pool: World, text: str) -> Non
     assert where(pool) == ["visitor-001/default-project/scitex/writer/thesis.tex"]
     place.unlink()
     assert not pool.call().get("failed")
+
+
+@pytest.mark.parametrize("name", ["../alice", ".visitor-pool", "visitor-003"])
+def test_an_account_that_is_no_persons_gets_nothing(pool: World, name: str) -> None:
+    """Though it is there and has no project: one leads out of data_root, one is our own, one is a slot's."""
+    options = begin(pool)
+    if name == "visitor-003":
+        for artefact in ("project", "directory"):
+            pool.lose(artefact, 3)
+    else:
+        pool.sign_up(name)
+    before = pool.snapshot()
+    result = pool.call(**{**options, "to_user": name})
+    assert (result["failed"], result["changed"], "transfer-refused" in codes(result)) == (True, False, True)
+    assert pool.snapshot() == before
+    assert not (pool.root.parent / "alice").exists()
