@@ -180,6 +180,8 @@ def test_nothing_is_healed_in_a_slot_that_somebody_is_at(pool: World, monkeypatc
     result = pool.call()
     assert not result.get("failed"), result["msg"]
     assert (told(result), "slot-busy" in codes(result, "visitor-001"), journal.exists()) == ([], True, True)
+    again = pool.call(**options)  # who asks for the transfer is not told that it was done
+    assert (again["failed"], "transfer-refused" in codes(again), journal.exists()) == (True, True, True)
     pool.sql("SELECT pg_advisory_unlock(%s, 1)", [SHIP])
     assert told(pool.call())[0][0] == "heal-transfer"
     assert not journal.exists()
