@@ -223,6 +223,16 @@ def test_a_bad_number_fails(pool: World, slots: list[int]) -> None:
     assert pool.snapshot() == before
 
 
+@pytest.mark.parametrize("state", ["reset", "expired"])
+def test_a_number_that_is_a_persons_fails(pool: World, state: str) -> None:
+    pool.sql("UPDATE auth_user SET is_superuser = true WHERE username = 'visitor-002'")
+    before = pool.snapshot()
+    result = pool.call(state=state, slots=[1, 2])
+    assert (result["failed"], result["changed"], "slot-unknown" in codes(result)) == (True, False, True)
+    assert "its user is a superuser" in result["msg"]
+    assert pool.snapshot() == before
+
+
 def test_production_is_not_reset_by_accident(pool: World) -> None:
     pool.visit()
     before = pool.snapshot()
