@@ -87,6 +87,36 @@ def test_a_slot_that_cannot_be_cleaned_is_quarantined(pool: World) -> None:
     assert not list(pool.root.rglob("draft.txt"))
 
 
+@pytest.mark.parametrize("state", ["expired", "reset"])
+def test_a_slot_is_cleared_on_the_disk_before_the_database_offers_it(
+    pool: World, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """Who loses power finds what was synced: a row that is free must not lead to the former visitor's files."""
+    pool.visit()
+    pool.end(1)
+    done: list[str] = []
+    rename, fsync, free = os.rename, os.fsync, records.Records.free
+
+    def renamed(old: str, new: str, **keys: Any) -> None:
+        rename(old, new, **keys)
+        done.append("cleared" if new == "visitor-001" else "renamed")
+
+    def synced(what: int) -> None:
+        fsync(what)
+        done.append(f"synced {os.readlink(f'/proc/self/fd/{what}')}")
+
+    def freed(*words: Any) -> set[int]:
+        done.append("offered")
+        return free(*words)
+
+    monkeypatch.setattr(os, "rename", renamed)
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(records.Records, "free", freed)
+    assert not run("visitor_pool", pool.given(state=state)).get("failed")
+    wanted = ["cleared", f"synced {pool.root}", "offered"]
+    assert [at for at in done if at in wanted][:3] == wanted
+
+
 def test_symbolic_links_in_a_workspace_are_not_followed(pool: World, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -215,6 +245,16 @@ def test_a_bad_number_fails(pool: World, slots: list[int]) -> None:
     assert result["failed"]
     assert not result["changed"]
     assert "slot-unknown" in codes(result)
+    assert pool.snapshot() == before
+
+
+@pytest.mark.parametrize("state", ["reset", "expired"])
+def test_a_number_that_is_a_persons_fails(pool: World, state: str) -> None:
+    pool.sql("UPDATE auth_user SET is_superuser = true WHERE username = 'visitor-002'")
+    before = pool.snapshot()
+    result = pool.call(state=state, slots=[1, 2])
+    assert (result["failed"], result["changed"], "slot-unknown" in codes(result)) == (True, False, True)
+    assert "its user is a superuser" in result["msg"]
     assert pool.snapshot() == before
 
 

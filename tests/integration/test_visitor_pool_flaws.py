@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pools import PROJECT, World
+from tests.support.pools import PROJECT, World, now, told
 from tests.support.worlds import codes, theses
 
 
@@ -203,6 +203,24 @@ def test_strays_do_not_hide_a_pool_that_is_nearly_full(pool: World) -> None:
         (pool.root / f"visitor-{number:03d}").mkdir()
     looked = pool.info()
     assert (looked["cause"], looked["utilisation"], looked["alert"]["active"]) == ("saturated", 1.0, True)
+
+
+def test_rows_with_numbers_that_no_slot_has_go(pool: World) -> None:
+    """Slots begin with 1, and an application could hand these out."""
+    rows = [pool.row(number) for number in (1, 2, 3)]
+    for number in (0, -3):
+        pool.sql(
+            "INSERT INTO project_app_visitorallocation (visitor_number, session_key, allocation_token, allocated_at,"
+            " expires_at, is_active) VALUES (%s, '', %s, %s, %s, false)",
+            [number, f"of {number}", now(), now()],
+        )
+    assert sorted(at["subject"] for at in pool.info()["findings"]) == ["row -3", "row 0"]
+    assert sorted(told(pool.well())) == [
+        ("remove-allocation", "row -3", "slots begin with 1"),
+        ("remove-allocation", "row 0", "slots begin with 1"),
+    ]
+    assert [pool.row(number) for number in (1, 2, 3)] == rows
+    assert pool.info()["findings"] == []
 
 
 def test_descriptors_are_given_back(pool: World) -> None:

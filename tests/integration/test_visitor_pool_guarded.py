@@ -131,6 +131,42 @@ def test_rows_that_are_hidden_from_the_role_are_not_taken_for_missing(guarded: W
     assert (guarded.path(held[0]) / "scitex/writer/mine.txt").read_text() == "his work"
 
 
+def test_a_server_that_takes_no_changes_is_told_before_anything_is_done(guarded: World) -> None:
+    """A replica, or a database that was set so."""
+    name = guarded.database.url.rpartition("/")[2]
+    for number in (0, 1):  # nothing is there yet; and a lease has ended
+        guarded.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        before = guarded.files()
+        for state in ("present", "expired"):
+            for check in (True, False):
+                result = run("visitor_pool", guarded.given(state=state), check=check)
+                told = [at["code"] for at in result["findings"]]
+                assert (told, result["changed"], result["actions"]) == (["database-read-only"], False, [])
+        assert guarded.files() == before
+        info = run("visitor_pool_info", guarded.given(state_dir=f"{guarded.root}-state"))
+        assert (info["slots"]["total"], info["slots"]["expired"]) == (4 * number, number)
+        guarded.sql(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        guarded.call()
+        guarded.visit()
+        guarded.end(1)
+
+
+@pytest.mark.parametrize("state", ["expired", "present"])
+def test_what_the_role_may_not_change_is_no_change(guarded: World, state: str) -> None:
+    """To end a lease it must change rows of allocations, and to drain a slot those of users."""
+    guarded.well()
+    for _number in range(4):
+        guarded.visit()
+    if state == "expired":
+        guarded.end(1)
+    table = {"expired": ALLOCATION, "present": "auth_user"}[state]
+    role = guarded.options["database_url"].split("//")[1].split(":")[0]
+    guarded.sql(f"REVOKE UPDATE ON {table} FROM {role}")
+    result = guarded.call(state=state, size={"expired": 4, "present": 0}[state])
+    assert (result["failed"], result["changed"], codes(result)) == (True, False, ["database-refused"])
+    assert "permission denied" in result["msg"]
+
+
 def test_a_schema_that_the_role_does_not_look_in(guarded: World) -> None:
     guarded.sql("CREATE SCHEMA studio")
     for table in TABLES:

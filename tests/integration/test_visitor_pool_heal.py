@@ -321,3 +321,36 @@ def test_a_journal_that_somebody_else_has_written(pool: World, text: str) -> Non
     assert where(pool) == ["visitor-001/default-project/scitex/writer/thesis.tex"]
     place.unlink()
     assert not pool.call().get("failed")
+
+
+def test_one_that_cannot_be_healed_is_not_begun_anew(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal says where the work is."""
+    options = in_between(pool, monkeypatch)
+    journal = pool.root / ".visitor-pool/transfer-1.json"
+    before = pool.snapshot()
+    with monkeypatch.context() as patch:
+        patch.setattr(disk.Root, "move", lambda *_words: (_ for _ in ()).throw(OSError(errno.EIO, "no")))
+        result = pool.call(**options)
+    assert (result["failed"], told(result), journal.exists()) == (True, [], True)
+    assert pool.snapshot() == before
+    foretold = pool.call(check=True, **options)  # what comes after, only a run can know
+    assert (foretold.get("failed"), [at[0] for at in told(foretold)]) == (None, ["heal-transfer"])
+    result = pool.call(**options)
+    assert not result.get("failed"), result["msg"]
+    assert where(pool) == ["alice/default-project/scitex/writer/thesis.tex"]
+
+
+@pytest.mark.parametrize("name", ["../alice", ".visitor-pool", "visitor-003"])
+def test_an_account_that_is_no_persons_gets_nothing(pool: World, name: str) -> None:
+    """Though it is there and has no project: one leads out of data_root, one is our own, one is a slot's."""
+    options = begin(pool)
+    if name == "visitor-003":
+        for artefact in ("project", "directory"):
+            pool.lose(artefact, 3)
+    else:
+        pool.sign_up(name)
+    before = pool.snapshot()
+    result = pool.call(**{**options, "to_user": name})
+    assert (result["failed"], result["changed"], "transfer-refused" in codes(result)) == (True, False, True)
+    assert pool.snapshot() == before
+    assert not (pool.root.parent / "alice").exists()

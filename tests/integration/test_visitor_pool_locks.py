@@ -5,13 +5,17 @@ the README of role visitor_pool tells of, and by changing no row that is not as 
 from __future__ import annotations
 
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, journals, operate, postgresql, records
 from tests.support.pools import World, now, run, told
+from tests.support.stacks import contract
 from tests.support.worlds import codes, just_before, theses
 
 SHIP = 1397246288
@@ -77,6 +81,73 @@ def test_a_slot_that_was_freed_and_lent_while_it_was_cleaned_is_its_new_visitors
     assert (pool.row(1)["session_key"], pool.row(1)["is_active"]) == ("next", True)
 
 
+def cut(pool: World) -> None:
+    """Ends the module's session, as a server does that fails over. Its locks are gone then."""
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    pool.sql(f"SELECT pg_terminate_backend(pid) {others}")
+    deadline = time.monotonic() + 20
+    while pool.sql(f"SELECT pid {others}"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_slot_that_was_finished_and_lent_after_our_locks_were_gone_is_its_new_visitors(
+    pool: World, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    for number in (1, 2):
+        pool.visit()
+        pool.end(number)
+    real, built = disk.Root._built, []
+
+    def lent(*words: Any) -> str:
+        found = real(*words)
+        built.append(found)
+        if len(built) == 2:  # the directory of slot 2 is built, and not yet in its place
+            if lost:
+                cut(pool)
+                assert is_free(pool, 0, "_shared")
+                assert is_free(pool, 2)
+            pool.sql("UPDATE project_app_visitorallocation SET session_key = 'next' WHERE visitor_number = 2")
+            pool.save(2, "thesis.tex", "precious")
+        return found
+
+    monkeypatch.setattr(disk.Root, "_built", lent)
+    result = run("visitor_pool", pool.given(state="expired"))
+    contract(result)
+    assert (len(built), bool(result.get("failed"))) == (2, lost)
+    assert ("database-unreachable" if lost else "slot-busy") in codes(result)
+    monkeypatch.undo()
+    assert not pool.call(state="expired").get("failed")
+    assert theses(pool) == ["visitor-002/default-project/scitex/writer/thesis.tex"]
+    assert pool.row(2)["session_key"] == "next"
+    pool.is_whole()
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_a_row_that_changes_at_this_moment_is_busy_at_every_level_of_isolation(pool: World, level: str) -> None:
+    """Which the server, the database or the role may have by itself."""
+    for number in (1, 2):
+        pool.visit()
+        pool.end(number)
+    [(name,)] = pool.sql("SELECT current_database()")
+    pool.sql(f"ALTER DATABASE {name} SET default_transaction_isolation = '{level}'")
+    with ThreadPoolExecutor(1) as worker, psycopg.connect(pool.database.url) as other:
+        other.execute("UPDATE project_app_visitorallocation SET session_key = 'next' WHERE visitor_number = 1")
+        running = worker.submit(run, "visitor_pool", pool.given(state="expired"))
+        deadline = time.monotonic() + 20
+        while not pool.sql("SELECT pid FROM pg_locks WHERE NOT granted"):
+            assert time.monotonic() < deadline
+            assert not running.done(), running.result()
+            time.sleep(0.01)
+        other.commit()
+        result = running.result()
+    assert not result.get("failed"), result["msg"]
+    assert told(result) == [("clear-slot", "visitor-002", "its lease has ended")]
+    assert "slot-busy" in codes(result, "visitor-001")
+    assert pool.row(1)["session_key"] == "next"
+
+
 def visitor(pool: World) -> dict[str, Any]:
     visit = pool.visit()
     assert visit is not None
@@ -109,6 +180,8 @@ def test_nothing_is_healed_in_a_slot_that_somebody_is_at(pool: World, monkeypatc
     result = pool.call()
     assert not result.get("failed"), result["msg"]
     assert (told(result), "slot-busy" in codes(result, "visitor-001"), journal.exists()) == ([], True, True)
+    again = pool.call(**options)  # who asks for the transfer is not told that it was done
+    assert (again["failed"], "transfer-refused" in codes(again), journal.exists()) == (True, True, True)
     pool.sql("SELECT pg_advisory_unlock(%s, 1)", [SHIP])
     assert told(pool.call())[0][0] == "heal-transfer"
     assert not journal.exists()

@@ -230,3 +230,18 @@ def test_the_mark_of_an_earlier_lease_moves_nothing(pool: World, moved: bool) ->
     assert (alice / PROJECT).exists() == moved
     assert (alice / ".from-visitor-001").exists() == moved
     pool.is_whole()
+
+
+def test_a_slot_that_somebody_else_begins_to_clean_is_not_offered(pool: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While something else of it is mended, by an application that knows nothing of the locks."""
+    pool.visit()
+    pool.lose("flag", 1)
+
+    def begun() -> None:
+        pool.sql(
+            "UPDATE project_app_visitorallocation SET session_key = 'shipshape:resetting' WHERE visitor_number = 1"
+        )
+
+    just_before(monkeypatch, reconcile.Pool, "_in_database", begun)
+    assert not run("visitor_pool", pool.given()).get("failed")
+    assert (pool.row(1)["session_key"], bool(pool.row(1)["is_active"])) == ("shipshape:resetting", True)

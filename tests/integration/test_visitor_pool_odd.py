@@ -160,8 +160,8 @@ def test_a_slot_is_looked_at_before_it_is_offered(pool: World, monkeypatch: pyte
     pool.end(1)
     real = disk.Root.replace
 
-    def forgetful(self: Any, name: str, tree: Any) -> str:
-        found = real(self, name, tree)
+    def forgetful(self: Any, name: str, *words: Any) -> str:
+        found = real(self, name, *words)
         shutil.rmtree(self.path + f"/{name}/default-project/{what}")
         return found
 

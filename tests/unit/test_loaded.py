@@ -14,7 +14,7 @@ import pytest
 
 from ansible_collections.shipshape.deploy.tests.unit.loaded import Call
 
-PRESENT, LOOK = 140_000, 126_000
+PRESENT, LOOK = 146_000, 130_000
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from .data_root import SCRATCH, DataRoot
@@ -51,18 +51,26 @@ class Root(DataRoot):
                 raise
         return True
 
-    def replace(self, name: str, workspace: Mapping[str, Node]) -> str:
+    def replace(self, name: str, workspace: Mapping[str, Node], sure: Callable[[], None] = lambda: None) -> str:
         """The same, whatever is there now: that is in the scratch directory afterwards, under the name returned (''
-        for nothing). On a full disk what was there goes first: nobody is to see it again."""
+        for nothing). On a full disk what was there goes first: nobody is to see it again. `sure` raises when it must
+        not go any more."""
         with self.scratch() as scratch:
             try:
                 built = self._built(scratch, self._slot(workspace))
-                retired = self.retire(name)
             except OSError as error:
                 if error.errno not in _FULL:
                     raise
+                sure()
                 remove(scratch, self.retire(name))
                 built, retired = self._built(scratch, self._slot(workspace)), ""
+            else:
+                try:
+                    sure()
+                    retired = self.retire(name)
+                except BaseException:
+                    remove(scratch, built)
+                    raise
             os.rename(built, name, src_dir_fd=scratch, dst_dir_fd=self.fd)
         return retired
 

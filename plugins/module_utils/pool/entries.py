@@ -85,3 +85,12 @@ def write(fd: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def sync(folder: int) -> None:
+    """Has it on the disk which entry bears which name; some file systems cannot do that for a directory."""
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise

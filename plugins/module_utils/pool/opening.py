@@ -113,6 +113,9 @@ class Opened:
     def provide(self) -> list[Finding]:
         """The same, after missing tables were made: our own, or the application's by its own command. In check mode
         tables that would be made count as empty ones."""
+        if self.store.closed:
+            remedy = "Nothing was done. Give the address of the server that is written to in `database_url`"
+            raise failure(self.store.spoken, "database-read-only", self.store.closed, remedy)
         problems = self.verify()
         missing = [finding.subject for finding in problems if finding.code == MISSING_TABLE]
         wish = self.wish

@@ -54,6 +54,7 @@ _POOLED = (
     "what answers there is no server but a pooler in front of one; where each transaction gets another session, the "
     "locks that keep the application off a slot while it is cleaned hold nothing, or are held for good"
 )
+_CLOSED = "it takes no changes: it is a copy of another server, or was set to read only (default_transaction_read_only)"
 _DIRECTLY = "Give the server's own address in `database_url`, or let the pooler keep sessions (pool_mode = session)"
 _KINDS = {
     **dict.fromkeys(("int2", "int4", "int8", "numeric"), INTEGER),
@@ -99,9 +100,12 @@ SELECT w.number,
         GROUP BY i.indexrelid) u)
 FROM unnest(%s::text[]) WITH ORDINALITY AS w(name, number) JOIN pg_class c ON c.oid = to_regclass(w.name)
 """
-# Columns without a zone hold UTC; psycopg reads times in no other style.
+# Columns without a zone hold UTC; psycopg reads times in no other style; a row that somebody else has just changed is
+# not as it was seen, which at other levels of isolation is an error.
 _SESSION = """
-SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO, MDY', false), pg_backend_pid()
+SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO, MDY', false),
+    set_config('default_transaction_isolation', 'read committed', false),
+    pg_backend_pid(), current_setting('transaction_read_only')::bool
 """
 
 
@@ -128,13 +132,15 @@ class PostgresqlStore:
         try:
             asked = {**_ALIVE, **given}
             self._connection = watched(psycopg.Connection, asked).connect(autocommit=True, **asked)
-            pooled = self._rows("begin", _SESSION)[0][2] != self._connection.info.backend_pid
+            [(*_set, process, closed)] = self._rows("begin", _SESSION)
+            pooled = process != self._connection.info.backend_pid
             read_any_time(self._connection)
         except psycopg.Error as error:
             words = " ".join(str(error).split())
             remedy = "Check `database_url`, or look with module credentials; then run this again"
             raise failure(spoken, "database-unreachable", f"could not log in: {words}", remedy) from error
 
+        self.closed = _CLOSED if closed else ""
         self.doubts: Sequence[Finding] = (
             [Finding(WARNING, spoken, "database-pooled", _POOLED, _DIRECTLY)] if pooled else []
         )

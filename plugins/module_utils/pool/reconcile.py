@@ -19,12 +19,13 @@ from dataclasses import dataclass, field
 from ..report.finding import CRITICAL, INFO, WARNING, Finding, ShipshapeError, failure
 from ..report.result import Report
 from .disk import Root
+from .entries import sync
 from .model import QUARANTINED, RESETTING, Seen
 from .plan import DRAIN, MAKE, QUARANTINE, REMOVE, Plan, Work, stray
 from .records import Records
 from .schema import PROJECTS, USERS
 from .sight import Sight
-from .store import REFUSED, chunks
+from .store import REFUSED, UNREACHABLE, chunks
 from .template import Node, Template
 
 # Slots at once. While slots are cleaned in SQLite nobody else can write, so those are fewer.
@@ -39,8 +40,8 @@ class _UnclaimedError(ShipshapeError):
 @dataclass
 class _Batch:
     """Slots that are worked on together. `failed` maps numbers to what went wrong; `ours` are those whose rows we have
-    turned into `resetting`; `made` those whose directories we have put where none was; `touched` that we may have added
-    to some; `retired` are names in the scratch directory."""
+    turned into `resetting`; `made` those whose directories we have put where none was; `touched` that more may have
+    changed than actions tell; `retired` are names in the scratch directory."""
 
     works: list[Work]
     failed: dict[int, str] = field(default_factory=dict)
@@ -114,11 +115,9 @@ class Pool(Sight):
     def _batch(self, works: list[Work], seen: Seen) -> list[Finding]:
         """These slots together; one by one when the database refuses to have all of them in hand at once, as with an
         index that lets a session have one slot only."""
-        changed = self.report.changed
         try:
             return self._together(works, seen)
         except _UnclaimedError as error:
-            self.report.changed = changed  # a statement that was refused has changed nothing
             if len(works) > 1:
                 return [finding for work in works for finding in self._batch([work], seen)]
             return [not_made(works[0].name, error.findings[0].message)]
@@ -130,29 +129,38 @@ class Pool(Sight):
             self.busy(held - locked)
             batch = _Batch([work for work in works if work.number in locked or work.number not in held])
             changed, self.report.changed = self.report.changed, True  # also when this ends in the middle
-            self._claim(batch, seen)
-            claimed, done = bool(batch.ours), len(self.report.actions)
-            alone = self.records.store.own_lock and claimed
-            with self.records.store.transaction() if alone else nullcontext():
-                if alone:  # since the claim was committed somebody else may have cleaned them
-                    still = self.records.resetting(batch.ours)
-                    batch.without(batch.ours - still)
-                    batch.ours &= still
-                self._work(batch, seen)
-            self._throw_away(batch)
-        self.report.changed = changed or claimed or batch.touched or len(self.report.actions) > done
+            done = len(self.report.actions)
+            try:
+                self._do(batch, seen)
+            except ShipshapeError as error:
+                lost = error.findings[0].code == UNREACHABLE  # then nobody knows
+                self.report.changed = changed or lost or batch.touched or bool(batch.made)
+                raise
+        self.report.changed = changed or batch.touched or len(self.report.actions) > done
         return self._told(batch, time.monotonic() - started)
+
+    def _do(self, batch: _Batch, seen: Seen) -> None:
+        self._claim(batch, seen)
+        alone = self.records.store.own_lock and bool(batch.ours)
+        with self.records.store.transaction() if alone else nullcontext():
+            if alone:  # since the claim was committed somebody else may have cleaned them
+                still = self.records.resetting(batch.ours)
+                batch.without(batch.ours - still)
+                batch.ours &= still
+            self._work(batch, seen)
+        self._throw_away(batch)
 
     def _claim(self, batch: _Batch, seen: Seen) -> None:
         """Turns rows into `resetting`. Who was quicker keeps his slot: it is not worked on."""
         batch.without(self._mended(batch))
         leases = {work.number: work.claim for work in batch.works if work.claim is not None}
         try:
-            turned = self.records.turn(list(leases.values()), RESETTING, seen.now)
+            turned = batch.ours = self.records.turn(list(leases.values()), RESETTING, seen.now)
         except ShipshapeError as error:
             if error.findings[0].code == REFUSED:
                 raise _UnclaimedError(*error.findings) from error
             raise
+        batch.touched = bool(turned)
         lost = leases.keys() - turned
         # A directory without a row is replaced or removed, and until that has been done nobody else may offer it.
         for work in batch.works:
@@ -160,8 +168,8 @@ class Pool(Sight):
             replaced = work.fresh and disk.present and (work.forced or not disk.blocked)
             if work.slot.lease is None and (replaced or work.kind == REMOVE):
                 (turned if self._entered(work.number, seen) else lost).add(work.number)
+                batch.touched = bool(turned)
         self.busy(lost)
-        batch.ours = turned
         batch.without(lost)
 
     def _entered(self, number: int, seen: Seen) -> bool:
@@ -225,24 +233,32 @@ class Pool(Sight):
                     raise OSError(errno.EACCES, there.denied)
         self.busy(taken)
         batch.without(taken)
+        if batch.ours:  # who loses power is not to find the former visitor's files in a slot that is offered
+            sync(self.root.fd)
 
     def _put(self, batch: _Batch, work: Work, tree: Mapping[str, Node]) -> bool:
         """What the slot lacks on disk. False when somebody else has made it since we looked: it is in use. Only what
         nobody can use, because its row is ours, is replaced."""
-        if work.fresh and work.number in batch.ours:
-            retired = self.root.replace(work.name, tree)
-            batch.retired += [retired] if retired else []
-        elif not work.slot.disk.present or work.fresh:
-            if not self.root.make(work.name, tree):
-                return False
-            batch.made.add(work.number)
-        elif not work.slot.disk.workspace:
-            batch.touched = True  # also when it ends half-way
-            try:
+        try:
+            if work.fresh and work.number in batch.ours:
+                retired = self.root.replace(work.name, tree, lambda: self._is_still(work.number))
+                batch.retired += [retired] if retired else []
+            elif not work.slot.disk.present or work.fresh:
+                if not self.root.make(work.name, tree):
+                    return False
+                batch.made.add(work.number)
+            elif not work.slot.disk.workspace:
+                batch.touched = True  # also when it ends half-way
                 self.root.add(work.name, tree)
-            except FileExistsError:
-                return False
+        except FileExistsError:
+            return False
         return True
+
+    def _is_still(self, number: int) -> None:
+        """Raises when the row is not ours any more. With a connection that is lost the locks are gone: an application
+        takes us for dead, cleans the slot itself and lends it, and its new visitor's files are not ours to remove."""
+        if not (self.records.store.own_lock or self.records.resetting([number])):
+            raise FileExistsError(errno.EEXIST, "somebody else has cleaned it meanwhile")
 
     def _unbuild(self, batch: _Batch, works: Sequence[Work]) -> None:
         for work in works:
@@ -366,10 +382,12 @@ def not_made(name: str, what: str) -> Finding:
 
 @contextmanager
 def _failing(batch: _Batch, work: Work, what: str) -> Iterator[None]:
-    """What goes wrong with one slot is noted, and the others go on."""
+    """What goes wrong with one slot is noted, and the others go on; without a database none can."""
     try:
         yield
     except OSError as error:
         batch.failed[work.number] = f"{what}: {error.strerror or error}"
     except ShipshapeError as error:
+        if error.findings[0].code == UNREACHABLE:
+            raise
         batch.failed[work.number] = error.findings[0].message

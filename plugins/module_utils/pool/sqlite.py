@@ -59,6 +59,7 @@ class SqliteStore:
     """See store.Store. Without `write` nothing of it is changed, and a file that is not there is an empty database."""
 
     own_lock = True
+    closed = ""
     doubts: Sequence[Finding] = ()
 
     def __init__(self, path: str, *, write: bool) -> None:

@@ -18,6 +18,7 @@ Row = Mapping[str, Any]
 REFUSED = "database-refused"
 
 INTEGER, TEXT, BOOLEAN, TIME, OTHER = "integer", "text", "boolean", "timestamp", "other"
+UNREACHABLE = "database-unreachable"
 PADDED, JSON, LIST = "padded text", "json", "list"  # PADDED: with blanks, to its full length
 
 
@@ -59,6 +60,7 @@ class Store(Protocol):
 
     spoken: str  # the database, for a message
     doubts: Sequence[Finding]  # about the connection
+    closed: str  # why nothing can be changed, '' when it can
     nowhere: str  # why no table can be there, '' when one can
     own_lock: bool  # whoever writes is alone: what is done to a slot is done while writing
 
@@ -116,7 +118,7 @@ def lost(spoken: str, doing: str) -> ShipshapeError:
     """The connection ended by itself: nobody can say whether the last statement was still carried out."""
     what = f"the connection was lost while the pool tried to {doing}"
     remedy = "See that the server runs, then run this again; what was begun is finished then"
-    return failure(spoken, "database-unreachable", what, remedy)
+    return failure(spoken, UNREACHABLE, what, remedy)
 
 
 def chunks(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

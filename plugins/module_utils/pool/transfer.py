@@ -208,8 +208,11 @@ class Transfer:
 
     def run(self, number: int, session_key: str, token: str, to_user: str) -> None:
         document: dict[str, Any] = {"slot": number, "to": to_user, "proof": proof(session_key, token)}
-        if number in self.stuck or self._is_done(document):
-            return  # what is left to do after healing, only a run can know
+        if number in self.stuck:
+            self._not_now(number)
+            return
+        if self._is_done(document):
+            return
         if number in self._unsettled:
             what = "what an earlier transfer of it has moved is nobody's yet, and this one would hide that"
             remedy = "Settle that one first; the warning says how"
@@ -249,6 +252,12 @@ class Transfer:
                 raise
         self._finish(document)
         journals.end(self._root, number)
+
+    def _not_now(self, number: int) -> None:
+        """What is left to do after healing, only a run can know. But a run that has done nothing has not done well."""
+        if not (self._check or self.failed):
+            what = "an earlier transfer of it was not finished, and somebody else moves or cleans it at this moment"
+            raise failure(self._pool.settings.name(number), "transfer-refused", what, "Run this again")
 
     def _is_done(self, document: Mapping[str, Any]) -> bool:
         """Whether this very transfer is what an earlier run has done, and the account still has the project."""

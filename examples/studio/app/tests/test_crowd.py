@@ -153,6 +153,19 @@ class Crowd(PoolMixin, TransactionTestCase):
             assert {each.result() for each in [threads.submit(visit) for _ in range(6)]} == {1}
         assert VisitorAllocation.objects.filter(is_active=True).count() == 1
 
+    def test_a_slot_that_another_visit_is_just_taking_is_passed_by_and_not_waited_for(self) -> None:
+        def lent() -> int | None:
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute("SET lock_timeout = '500ms'")
+                return ours("next")
+            finally:
+                connection.close()
+
+        with transaction.atomic(), ThreadPoolExecutor(1) as threads:
+            assert ours("first") == 1
+            assert threads.submit(lent).result() == 2
+
     def test_a_row_stays_as_it_is_while_its_project_is_handed_over(self) -> None:
         lease, said = visits.lease_for(self.client_class().session), []
         create = handover._create

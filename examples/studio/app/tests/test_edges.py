@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from django.conf import settings
 from django.test import override_settings
 
-from studio.apps.visitors import disk, handover, leases, sections, visits
+from studio.apps.visitors import disk, handover, leases, sections, slots, visits
 from studio.apps.visitors.limits import QUARANTINED
 from studio.apps.visitors.models import VisitorAllocation
 
@@ -87,6 +89,43 @@ class Files(Written):
             assert self.save(self.browser, "kept") == 302
         assert done == ["fsync", "rename"]
         assert section.stat().st_mode & 0o777 == 0o604
+
+
+class Power(Written):
+    """Who loses power finds what was synced, and a commit is."""
+
+    def order(self, *, watched: str) -> list[str]:
+        """What is done until `watched` tells the database: names that are given, and what is synced."""
+        done: list[str] = []
+        rename, fsync, tell = os.rename, os.fsync, pkgutil.resolve_name(watched)
+
+        def renamed(old: object, new: object, **keys: Any) -> None:
+            rename(old, new, **keys)
+            done.append(f"now {Path(str(new)).relative_to(self.root)}")
+
+        def synced(what: int) -> None:
+            fsync(what)
+            done.append(f"synced {Path(os.readlink(f'/proc/self/fd/{what}')).relative_to(self.root)}")
+
+        def told(*words: Any, **keys: Any) -> Any:
+            done.append("told")
+            return tell(*words, **keys)
+
+        self.enterContext(mock.patch.object(os, "rename", renamed))
+        self.enterContext(mock.patch.object(os, "fsync", synced))
+        self.enterContext(mock.patch(watched, told))
+        return done
+
+    def test_a_slot_is_cleared_on_the_disk_before_it_is_offered(self) -> None:
+        done = self.order(watched="studio.apps.visitors.leases.free")
+        assert slots.renew(1)
+        assert done[done.index("now visitor-001") :] == ["now visitor-001", "synced .", "told"]
+
+    def test_a_project_is_in_its_new_place_before_its_slot_is_cleared(self) -> None:
+        done = self.order(watched="studio.apps.visitors.slots.finish")
+        assert self.sign_up() == 302
+        moved = ["now alice/default-project", "synced alice", "synced visitor-001", "told"]
+        assert done[: len(moved)] == moved
 
 
 class SomebodyElses(Written):

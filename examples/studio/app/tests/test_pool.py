@@ -12,6 +12,7 @@ from unittest import mock
 from django.contrib.auth.models import User
 from django.db.models import Q
 from django.test import override_settings
+from django.utils import timezone
 
 from studio.apps.visitors import slots
 from studio.apps.visitors.limits import QUARANTINED
@@ -296,6 +297,24 @@ class Size(PoolCase):
         self.seed("--size", "5")
         self.expire(5)
         assert self.visit()[1] == 5
+
+    def test_a_slot_that_drains_is_not_lent_though_it_is_free(self) -> None:
+        """As a module leaves it that has just shrunk the pool."""
+        self.seed("--size", "2")
+        User.objects.filter(username="visitor-001").update(is_active=False)
+        assert self.visit()[1] == 2
+        assert self.client.get("/writer/").status_code == 503
+
+    def test_the_thousandth_slot_is_lent(self) -> None:
+        self.seed("--size", "1")
+        self.visit()
+        account = User.objects.create_user("visitor-1000")
+        Project.objects.create(owner=account, slug="default-project", name="default-project")
+        now = timezone.now()
+        VisitorAllocation.objects.create(
+            visitor_number=1000, allocation_token="x", allocated_at=now, expires_at=now, is_active=False
+        )
+        assert self.visit()[1] == 1000
 
     def test_more_than_80_percent_is_crowded(self) -> None:
         self.seed("--size", "5")

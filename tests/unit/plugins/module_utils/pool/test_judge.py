@@ -255,6 +255,43 @@ def test_what_present_does(at: Slot, expected: list[str]) -> None:
     assert [told[0] for work in works for told in work.told] == expected
 
 
+AGO = NOW - SECOND
+EXPIRES = [
+    (slot(), []),
+    (slot(LEASED), []),
+    (slot(replace(LEASED, expires_at=NOW)), []),
+    (slot(replace(LEASED, expires_at=AGO)), ["its lease has ended"]),
+    (slot(replace(LEASED, active=False)), ["it was freed without being cleared"]),
+    # Whoever has put it aside may have left the end of the lease in it.
+    (slot(Lease(1, RESETTING, "t", AGO, True)), ["it was not cleaned to the end"]),
+    (slot(Lease(1, QUARANTINED, "t", AGO, True)), []),
+    (slot(replace(LEASED, expires_at=AGO), user=User(1, "visitor-001", "is staff")), []),
+]
+
+
+@pytest.mark.parametrize(("at", "reasons"), EXPIRES)
+def test_what_expired_does(at: Slot, reasons: list[str]) -> None:
+    assert [told[2] for work in plan.expired(seen(at)).works for told in work.told] == reasons
+    assert plan.expired(seen(at), {2}).works == ()
+
+
+RESETS = [
+    (slot(), ["clear-slot"]),
+    (slot(LEASED), ["clear-slot"]),
+    (slot(None), ["create-allocation", "rebuild-directory"]),
+    (Slot(1, "visitor-001"), ["create-slot"]),  # nothing is there to be cleared
+    (slot(number=5), ["remove-slot"]),
+    (slot(LEASED, number=5), ["remove-slot"]),
+    (slot(LEASED, user=User(1, "visitor-001", "is staff")), ["quarantine-slot"]),
+]
+
+
+@pytest.mark.parametrize(("at", "expected"), RESETS)
+def test_what_a_reset_does(at: Slot, expected: list[str]) -> None:
+    works = plan.present(seen(at), {at.number}).works
+    assert [told[0] for work in works if work.number == at.number for told in work.told] == expected
+
+
 # What an application's own seeding must not find: it would make it whole, and so somebody's next.
 NOBODYS = [
     (slot(), []),
@@ -342,3 +379,14 @@ def test_prefixes_that_could_lead_elsewhere(prefix: str) -> None:
     given = {"size": 1, "prefix": prefix, "project": "p", "workspace": {"path": "a", "marker": "b"}}
     with pytest.raises(ShipshapeError):
         settings(given)
+
+
+@pytest.mark.parametrize(("size", "wrong"), [(-1, True), (0, False), (1_000_000, False), (1_000_001, True)])
+def test_sizes_that_a_pool_can_have(size: int, wrong: bool) -> None:
+    given = {"size": size, "prefix": "visitor-", "project": "p", "workspace": {"path": "", "marker": "m"}}
+    if not wrong:
+        assert settings(given).size == size
+        return
+    with pytest.raises(ShipshapeError) as caught:
+        settings(given)
+    assert caught.value.findings[0].subject == "size"

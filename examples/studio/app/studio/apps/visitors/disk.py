@@ -234,6 +234,7 @@ def own(path: Path, like: os.stat_result | None = None, mask: int = 0o7777) -> N
 
 def replace(name: str) -> None:
     """Puts a fresh directory in the place of an account's, with all that lies in the old one."""
+    used = os.path.lexists(home(name))
     try:
         new = build(name)
     except OSError as error:
@@ -244,11 +245,20 @@ def replace(name: str) -> None:
     else:
         put_away(name)
     os.rename(new, home(name))
+    if used:
+        sync(Path(settings.VISITOR_DATA_ROOT))  # before the database, whose word is on the disk, offers it to the next
     if not has_workspace(name):
         raise OSError(
             f"{home(name)} was built anew, and has no workspace: is the template {settings.VISITOR_TEMPLATE} whole?"
         )
     sweep(name)
+
+
+def sync(*folders: Path) -> None:
+    """Has it on the disk which entry bears which name: who loses power finds what was synced."""
+    for folder in folders:
+        with _open(folder) as descriptor:
+            os.fsync(descriptor)
 
 
 def put_away(name: str) -> None:

@@ -41,6 +41,7 @@ def move(slot: str, account: str) -> None:
     except PermissionError:  # an empty directory, and somebody else's
         raise OccupiedError(str(place)) from None
     os.rename(disk.home(slot) / PROJECT, place / PROJECT)
+    disk.sync(place, disk.home(slot))  # once the rows say so, the slot is cleared
 
 
 def vacant(place: Path) -> bool:
