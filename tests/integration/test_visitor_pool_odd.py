@@ -306,11 +306,14 @@ def test_a_database_of_our_own_is_the_applications_too(tmp_path: Path) -> None:
     assert (about.st_uid, about.st_gid, oct(about.st_mode & 0o7777)) == (10001, 10002, "0o660")
 
 
-def test_a_row_with_nothing_in_it_is_known_again(world: World) -> None:
+@pytest.mark.parametrize("which", ["world", "heavy"])
+def test_a_row_with_nothing_in_it_is_known_again(request: pytest.FixtureRequest, which: str) -> None:
     """NULL is like no other NULL, and still the row is the one that was seen."""
+    world: World = request.getfixturevalue(which)
+    kind = world.database.kind
     world.sql("DROP TABLE project_app_visitorallocation")
     text = TABLES["project_app_visitorallocation"].replace("expires_at {time} NOT NULL", "expires_at {time}")
-    world.sql(text.format(serial=SERIAL["sqlite"], time=TIME["sqlite"], bool=BOOL["sqlite"]))
+    world.sql(text.format(serial=SERIAL[kind], time=TIME[kind], bool=BOOL[kind]))
     world.well()
     world.visit()
     world.sql("UPDATE project_app_visitorallocation SET expires_at = NULL WHERE visitor_number = 1")

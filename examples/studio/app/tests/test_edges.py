@@ -7,6 +7,7 @@ import os
 import pkgutil
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,7 +19,7 @@ from studio.apps.visitors import disk, handover, leases, sections, slots, visits
 from studio.apps.visitors.limits import QUARANTINED
 from studio.apps.visitors.models import VisitorAllocation
 
-from .visitors import ABSTRACT, KilledError, PoolCase, Written
+from .visitors import ABSTRACT, WRITER, KilledError, PoolCase, Written
 
 
 class Names(PoolCase):
@@ -89,6 +90,27 @@ class Files(Written):
             assert self.save(self.browser, "kept") == 302
         assert done == ["fsync", "rename"]
         assert section.stat().st_mode & 0o777 == 0o604
+
+
+class Left(PoolCase):
+    def test_an_empty_file_where_the_marker_should_be_is_no_workspace(self) -> None:
+        self.seed()
+        marker = self.root / "visitor-001" / WRITER / "01_manuscript"
+        shutil.rmtree(marker)
+        marker.touch()
+        well, said = self.run_command("check_visitor_pool_health")
+        assert not well
+        assert "visitor-001: its workspace is missing" in said
+
+    def test_what_others_build_is_theirs_for_an_hour(self) -> None:
+        self.seed()
+        (self.root / ".visitor-pool/app-visitor-001.somebodys").mkdir(parents=True)
+        with mock.patch.object(disk.time, "time", return_value=time.time() + 3500):
+            self.seed()
+            assert os.listdir(self.root / ".visitor-pool") == ["app-visitor-001.somebodys"]
+        with mock.patch.object(disk.time, "time", return_value=time.time() + 3700):
+            self.seed()
+        assert not (self.root / ".visitor-pool").exists()
 
 
 class Power(Written):
