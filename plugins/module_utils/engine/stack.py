@@ -28,6 +28,7 @@ from .plan import Plan, ServicePlan, Wishes, plan, reused
 from .proof import not_running, ran_well, remaining, stale_files
 from .resolve import resolved
 from .summary import diff, services_summary
+from .veil import old_secrets, veiled
 from .view_rules import LABEL_HASH, Place, Scene
 from .watch import last_lines
 
@@ -209,9 +210,12 @@ class Stack:
         return recorder.hashes
 
     def _tell(self, now: Situation) -> None:
-        self._report.values["drift"] = [entry.as_dict() for entry in now.plan.drift]
+        masker = self._report.masker.knowing(old_secrets(now.project, now.look, now.plan.drift))
+        shown = replace(now.plan, drift=tuple(veiled(entry, masker) for entry in now.plan.drift))
+        self._report.masker = masker
+        self._report.values["drift"] = [entry.as_dict() for entry in shown.drift]
         self._report.values["services"] = services_summary(now.project, now.look.containers, now.look.done)
-        self._report.diff = diff(now.plan)
+        self._report.diff = diff(shown)
         self._report.add(*notices(now.plan))
 
     # -- carrying out -----------------------------------------------------------------------------------------------
