@@ -35,7 +35,8 @@ attributes:
     support: full
     details:
       - Names each difference in the words of the Compose file. The values of environment variables, configs and
-        secrets are never shown.
+        secrets are never shown, nor what variables with a secret's name (C(REDIS_PASSWORD)) put into a command, a label
+        or a healthcheck, nor what stood there before.
 options:
   state:
     description:
