@@ -100,7 +100,8 @@ options:
     description:
       - With O(state=present), which images of services with a C(build) section are built. V(auto) builds what is not on
         the engine, what is stale, what was built from other files than those that lie there now, and what
-        C(pull_policy=build) asks for. V(always) builds all of them; an unchanged result changes nothing.
+        C(pull_policy=build) asks for. V(always) builds all of them; an unchanged result changes nothing. With V(never)
+        an C(image) that is named beside a C(build) section is looked for in its registry, according to O(pull).
       - V(auto) by default, so that a changed source is never served by an old image, and nothing is built for nothing.
     type: str
     choices: [auto, always, never]

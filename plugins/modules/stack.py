@@ -35,7 +35,8 @@ attributes:
     support: full
     details:
       - Names each difference in the words of the Compose file. The values of environment variables, configs and
-        secrets are never shown.
+        secrets are never shown, nor what variables with a secret's name (C(REDIS_PASSWORD)) put into a command, a label
+        or a healthcheck, nor what stood there before.
 options:
   state:
     description:
@@ -58,6 +59,9 @@ options:
       - Which images of services with a C(build) section are built. V(auto) builds what is not on the engine, what was
         built from other files than those that lie there now, and what C(pull_policy=build) asks for. V(always) builds
         all of them; an unchanged result recreates nothing.
+      - With V(never) a service that names an C(image) beside its C(build) section gets that image from its registry,
+        according to O(pull). Otherwise what the project builds is never pulled, neither for the service that builds it
+        nor for others that name the same image.
       - V(auto) by default, so that a changed source is never served by an old image, and nothing is built for nothing.
     type: str
     choices: [auto, always, never]

@@ -120,8 +120,9 @@ def test_orphans_are_named_and_removed_only_on_request(stack: Stack) -> None:
     assert f"{stack.name}-old-1" in orphan["message"]
     assert stack.identities() == before
 
-    done, _ = stack.predicted(remove_orphans=True)
+    done, result = stack.predicted(remove_orphans=True)
     assert kinds(done) == {("remove", f"{stack.name}-old-1")}
+    assert "orphan" not in codes(result), "who has it removed need not be told how to"
     assert stack.identities() == {name: at for name, at in before.items() if "-web-" in name}
 
 

@@ -37,6 +37,18 @@ def test_absent_where_the_directory_is_gone(stack: Stack) -> None:
     assert not stack.snapshot()
 
 
+def test_volumes_without_a_name_are_foretold_and_named_by_their_place(stack: Stack) -> None:
+    """One that its container still is the first to have, and one that was carried over from its predecessor."""
+    stack.write({"cache": service(volumes=["/data"]), "db": service(volumes=["/data"])})
+    stack.deploy()
+    stack.write({"cache": service(volumes=["/data"]), "db": service(volumes=["/data"], environment={"NEW": "1"})})
+    stack.deploy()
+    done, _ = stack.predicted(state="absent", remove_volumes=True)
+    volumes = {target for _action, target in kinds(done) if target.startswith("volume ")}
+    assert volumes == {f"volume /data of {stack.name}-{name}-1" for name in ("cache", "db")}
+    assert not stack.snapshot()
+
+
 def test_absent_leaves_neighbours_alone(stack: Stack) -> None:
     """A project whose name starts with ours, and networks that only look as if they were ours."""
     neighbour = Stack(Project(f"{stack.name}1", stack.project.folder, stack.project.engine))

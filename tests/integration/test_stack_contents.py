@@ -223,3 +223,23 @@ def test_what_was_a_secret_before_is_one_still(stack: Stack) -> None:
     # A password that nothing marks as one (an option in a healthcheck) cannot be known for one.
     told_of = [word for words in (old, new) for at, word in enumerate(words) if at != 3]
     assert not leaks(told_of, *stack.printed)
+
+
+def test_a_password_in_a_command_is_not_shown_when_it_is_replaced(stack: Stack) -> None:
+    """Neither the new one, which only a variable's name tells, nor the old one, which only the container knows."""
+    old, new = unique("old-password"), unique("new-password")
+
+    def write(password: str, policy: str) -> None:
+        edited(stack.project.folder / ".env", f"CACHE_PASSWORD={password}\n")
+        words = [*service()["command"], "serve", "--requirepass", "${CACHE_PASSWORD}", "--policy", policy]
+        stack.write({"cache": service(command=words, labels={"auth": "admin:${CACHE_PASSWORD}"})})
+
+    write(old, "one")
+    stack.deploy()
+    assert old in stack.container("cache")["Config"]["Cmd"], "the test planted nothing"
+    write(new, "two")
+    stack.run("stack_info")
+    _done, result = stack.predicted()
+    assert {entry["field"] for entry in result["drift"]} == {"command", "labels.auth"}
+    assert new in stack.container("cache")["Config"]["Cmd"]
+    assert not leaks([old, new], *stack.printed)

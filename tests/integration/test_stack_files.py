@@ -45,6 +45,15 @@ def test_build(stack: Stack) -> None:
     assert stack.identities() == new
 
 
+def test_one_service_builds_what_others_merely_name(stack: Stack) -> None:
+    (stack.project.folder / "Dockerfile").write_text(f"FROM {BUSYBOX}\n", encoding="utf-8")
+    image = f"{stack.name}-shared:1"
+    stack.write({"web": {**service(), "image": image, "build": "."}, "worker": {**service(), "image": image}})
+    done, _ = stack.predicted()
+    assert {action for action in kinds(done) if action[1].startswith("image ")} == {("build", f"image {image}")}
+    assert set(stack.identities()) == {f"{stack.name}-web-1", f"{stack.name}-worker-1"}
+
+
 @pytest.mark.parametrize("version", ["machine", "newest"])
 def test_hooks_and_contents(stack: Stack, compose_versions: dict[str, dict[str, str]], version: str) -> None:
     """Compose up to 2.29 knows no hooks; newer ones leave hooks and contents to the start, which is ours."""

@@ -87,10 +87,11 @@ class Source:
 
     def _names_its_files(self) -> bool:
         """Whether COMPOSE_FILE is set where Compose looks for it: then Compose knows better which files are meant."""
-        names = self.env_files or (".env",)
-        return "COMPOSE_FILE" in os.environ or any(
-            "COMPOSE_FILE" in _text_of(os.path.join(self.directory or "", name)) for name in names
-        )
+        return "COMPOSE_FILE" in os.environ or any("COMPOSE_FILE" in text for text in self.env_texts())
+
+    def env_texts(self) -> list[str]:
+        """What the files hold that Compose takes variables from."""
+        return [_text_of(os.path.join(self.directory or "", name)) for name in self.env_files or (".env",)]
 
     def problem(self) -> Finding | None:
         """What is wrong before Compose is even asked."""

@@ -16,7 +16,7 @@ from .baked import Baked
 from .compose import Compose
 from .connection import Connection
 from .contents import sweep
-from .images import Images, to_build, to_pull
+from .images import Images, to_build, to_pull_of
 from .lock import locked
 from .look import Look, look
 from .model import Project
@@ -94,7 +94,8 @@ class ImageWork:
         order = self._order(project, before)
         Images(self._connection, self._compose, self._report).provide(project, seen, order)
         found = self._judged(project, seen, before, WARNING)
-        mended = {at.image for at in project.services.values() if to_build(at, seen, order) or to_pull(at, seen, order)}
+        mended = {at.image for at in project.services.values() if to_build(at, seen, order)}
+        mended |= {at.image for at in to_pull_of(project, seen, order)}
         self._fail_with([entry for entry in found if not _is_mended(entry, project, mended)])
 
     def _order(self, project: Project, before: Seen) -> Order:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from ..report.finding import CRITICAL, INFO, Finding, ShipshapeError
@@ -35,7 +35,7 @@ class Images:
     def provide(self, project: Project, seen: Look, order: Order) -> bool:
         """Builds and pulls what is asked for or missing; whether anything was done."""
         builds = [at for at in project.in_order() if to_build(at, seen, order)]
-        pulls = [at for at in project.in_order() if to_pull(at, seen, order)]
+        pulls = to_pull_of(project, seen, order)
         if order.check:
             for verb, services in (("build", builds), ("pull", pulls)):
                 # What is merely looked for again may well be unchanged: only what is missing or stale surely changes.
@@ -124,10 +124,23 @@ def _container_from_other(container: Observed, digest: str) -> bool:
     return keyed(applied.key, digest) != applied.build
 
 
-def to_pull(service: Service, seen: Look, order: Order) -> bool:
-    """Whether the image of `service` is looked for in its registry in this run."""
+def built_here(services: Iterable[Service], order: Order) -> frozenset[str]:
+    """The images that the project makes itself: often one service builds what others merely name."""
+    return frozenset() if order.build == "never" else frozenset(at.image for at in services if at.builds)
+
+
+def to_pull_of(project: Project, seen: Look, order: Order) -> list[Service]:
+    """The services whose images are looked for in their registries in this run."""
+    made = built_here(project.services.values(), order)
+    return [at for at in project.in_order() if to_pull(at, seen, order, made)]
+
+
+def to_pull(service: Service, seen: Look, order: Order, made: Collection[str]) -> bool:
+    """Whether the image of `service` is looked for in its registry in this run. `made`: see `built_here`."""
     policy = service.pull_policy if order.pull == "policy" else order.pull
-    if service.builds or not service.scale:
+    # Many a project names the published image beside the `build` section: who forbids to build asks for that one.
+    published = not service.builds or bool(service.definition.get("image") and policy != "build")
+    if service.image in made or not published or not service.scale:
         return False
     return policy == "always" or (policy != "never" and service.image not in seen.images)
 

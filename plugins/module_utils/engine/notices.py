@@ -19,7 +19,10 @@ def notices(plan: Plan) -> Iterator[Finding]:
             what = "its healthcheck passes whatever happens, so it proves nothing"
             how = "Let it ask the service itself, as its users would"
             yield Finding(WARNING, service.name, "healthcheck-vacuous", what, how)
+    going = {step.target for step in plan.removals}
     for at in plan.orphans:
+        if at.name in going:
+            continue
         what = f"container {at.name} belongs to no service of this project any more"
         yield Finding(WARNING, at.service, "orphan", what, "Set remove_orphans: true to remove it")
     yield from _definitions_changed(plan)

@@ -5,16 +5,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ..report.finding import ShipshapeError, failure
-from ..report.masking import Masker
+from ..report.masking import Masker, secret_values
 from ..report.result import Report
 from . import disk
-from .compose import Compose
-from .model import Project, project_from, secrets_of
+from .compose import Compose, Source
+from .model import Project, project_from, public_words, secrets_of
+
+# A line of an env file; a value in quotes may go on for several.
+_ENV_LINE = re.compile(
+    r"""^[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][\w.-]*)[ \t]*=[ \t]*"""
+    r"""(?:"(?P<double>(?:\\.|[^"\\])*)"|'(?P<single>[^']*)'|(?P<plain>.*))""",
+    re.MULTILINE,
+)
 
 
 def resolved(compose: Compose, report: Report) -> Project:
@@ -24,7 +34,8 @@ def resolved(compose: Compose, report: Report) -> Project:
         raise ShipshapeError(problem)
     document, warnings = compose.model()
     project = _with_variables(project_from(document), compose)
-    report.masker = Masker(secrets_of(project) | disk.secret_texts(project))
+    filled_in = set(_filled_in(compose.source, project)) - public_words(project)
+    report.masker = Masker(secrets_of(project) | disk.secret_texts(project) | filled_in)
     report.add(*warnings)
     asked = set(compose.source.profiles) - {"*"}
     unknown = sorted(asked - set(compose.profiles())) if asked else []
@@ -33,6 +44,23 @@ def resolved(compose: Compose, report: Report) -> Project:
         what = f"no service has the profile {', '.join(unknown)} (profiles in this project: {known})"
         raise failure(compose.source.spoken, "profile-unknown", what, "Check `profiles`")
     return project
+
+
+def _filled_in(source: Source, project: Project) -> Iterator[str]:
+    """Secrets among the variables that the files are filled in from: they may stand where no name tells, in a command
+    (`--requirepass ${REDIS_PASSWORD}`), a label, a healthcheck."""
+    for text in source.env_texts():
+        for found in _ENV_LINE.finditer(text):
+            plain = re.split(r"\s#", found["plain"] or "", maxsplit=1)[0].strip()
+            yield from _secret(found["name"], found["double"] or found["single"] or plain)
+    whole = json.dumps(project.document)
+    for name, value in os.environ.items():
+        yield from (secret for secret in _secret(name, value) if secret and json.dumps(secret)[1:-1] in whole)
+
+
+def _secret(name: str, value: str) -> Iterator[str]:
+    # The name of a secret's file is none, and masking it would blacken the paths in messages.
+    return iter(()) if name.upper().endswith(("_FILE", "_PATH", "_DIR")) else secret_values({name: value})
 
 
 def _with_variables(project: Project, compose: Compose) -> Project:

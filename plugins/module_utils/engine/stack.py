@@ -224,9 +224,16 @@ class Stack:
         return recorder.hashes
 
     def _tell(self, now: Situation) -> None:
-        self._report.values["drift"] = [entry.as_dict() for entry in now.plan.drift]
+        shown = now.plan
+        if shown.drift or any(at.role for at in now.look.containers):
+            from .veil import old_secrets, veiled
+
+            masker = self._report.masker.knowing(old_secrets(now.project, now.look, shown.drift))
+            shown = replace(shown, drift=tuple(veiled(entry, masker) for entry in shown.drift))
+            self._report.masker = masker
+        self._report.values["drift"] = [entry.as_dict() for entry in shown.drift]
         self._report.values["services"] = services_summary(now.project, now.look.containers, now.look.done)
-        self._report.diff = diff(now.plan)
+        self._report.diff = diff(shown)
         self._report.add(*notices(now.plan))
 
     # -- carrying out -----------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from .observed import LABEL_DEPENDS_ON, LABEL_PROJECT, Observed, containers
 _AT_ONCE = 8
 _GONE = 404
 _ANONYMOUS = re.compile(r"^[0-9a-f]{64}$")
+_REASON = "the project is to be absent"
 
 
 def waves(found: Sequence[Observed]) -> list[list[Observed]]:
@@ -51,11 +52,15 @@ def _needs(container: Observed) -> set[str]:
     return {entry.partition(":")[0] for entry in entries.split(",") if entry}
 
 
-def anonymous_volumes(found: Iterable[Observed]) -> set[str]:
-    """Volumes that have no name but the engine's. A container that replaced another mounts them by that name, so the
-    engine does not remove them with it. Pure."""
-    mounts = [mount for at in found for mount in at.raw.get("Mounts") or []]
-    return {mount["Name"] for mount in mounts if mount["Type"] == "volume" and _ANONYMOUS.match(mount.get("Name", ""))}
+def anonymous_volumes(found: Iterable[Observed]) -> dict[str, str]:
+    """Volumes that have no name but the engine's, and what to call them instead. The engine removes one with the
+    container that it was made for, but not with one that has it from a predecessor. Pure."""
+    return {
+        mount["Name"]: f"{mount['Destination']} of {at.name}"
+        for at in sorted(found, key=lambda at: at.name, reverse=True)
+        for mount in at.raw.get("Mounts") or []
+        if mount["Type"] == "volume" and _ANONYMOUS.match(mount.get("Name", ""))
+    }
 
 
 class Teardown:
@@ -77,15 +82,20 @@ class Teardown:
         """Containers and networks of the project are gone; its volumes too when `volumes` is true."""
         asked = list(services)
         found = self._found(asked, one_off=True)
-        anonymous = anonymous_volumes(found) if volumes else set()
+        anonymous = anonymous_volumes(found) if volumes else {}
         self._wave_by_wave("remove", found, lambda at: self._life.remove(at, stop=True, volumes=volumes))
         if not asked:  # otherwise the networks are still those of the other services
             for name in self._owned("/networks"):
                 self._remove("network", name)
         if volumes:
-            named = [] if asked else self._owned("/volumes")
-            for name in [*named, *sorted(anonymous & self._all_volumes())]:
+            for name in [] if asked else self._owned("/volumes"):
                 self._remove("volume", name)
+            there = self._all_volumes()
+            for name, spoken in sorted(anonymous.items(), key=lambda entry: entry[1]):
+                if name in there:
+                    self._remove("volume", name, spoken)
+                else:  # it went with its container
+                    self._report.done("remove", f"volume {spoken}", _REASON, 0.0)
 
     def traces(self) -> Traces:
         """What there is of the project, whether its Compose file still says so or not."""
@@ -139,13 +149,13 @@ class Teardown:
             found = [at["Names"][0].lstrip("/") for at in listed]
         return f"container {', '.join(sorted(found))}" if found else "something"
 
-    def _remove(self, kind: str, name: str) -> None:
-        reason = "the project is to be absent"
+    def _remove(self, kind: str, name: str, spoken: str = "") -> None:
+        target = f"{kind} {spoken or name}"
         if self._check:
-            self._report.planned("remove", f"{kind} {name}", reason)
+            self._report.planned("remove", target, _REASON)
             return
         try:
-            with self._report.doing("remove", f"{kind} {name}", reason):
+            with self._report.doing("remove", target, _REASON):
                 self._connection.delete(f"/{kind}s/{path_segment(name)}")
         except EngineRefusedError as error:
             said = error.words
@@ -153,7 +163,7 @@ class Teardown:
                 return
             if "active endpoints" in said or "in use" in said:
                 who = self._users(kind, name)
-                what = f"{kind} {name} is used by {who}, which does not belong to project {self._project.name}"
+                what = f"{target} is used by {who}, which does not belong to project {self._project.name}"
                 remedy = f"Find it with docker {kind} inspect {name}, disconnect or remove it, then run this again"
                 raise failure(self._project.name, f"{kind}-in-use", what, remedy) from error
-            raise refused("remove", f"{kind} {name}", self._project.name, said) from error
+            raise refused("remove", target, self._project.name, said) from error

@@ -68,8 +68,9 @@ def verdict(first: Sample, now: Sample, elapsed: float, window: float, may_compl
     times = now.restarts - first.restarts
     if times > allowed or times < 0 or (now.status == "restarting" and not allowed):
         again = f"restarted {times} time{'s' if times > 1 else ''}" if times > 0 else "is being restarted by the engine"
-        what = f"it {again} within {elapsed:.1f} s; last exit code {now.exit_code}"
-        return Verdict(FAILED, "container-restarting", what)
+        # While it runs again the engine says 0, whatever it ended with.
+        ended = "" if now.status == "running" and not now.exit_code else f"; last exit code {now.exit_code}"
+        return Verdict(FAILED, "container-restarting", f"it {again} within {elapsed:.1f} s{ended}")
     if now.started_at != first.started_at and now.status in ("running", "exited"):
         return Verdict(FAILED, "container-restarting", f"it was started again within {elapsed:.1f} s")
     if now.status == "exited":

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..engine.image_name import ImageName, Platform, image_name, suits
-from ..engine.images import to_build, to_pull
+from ..engine.images import built_here, to_build, to_pull
 from ..engine.look import Look
 from ..engine.model import Project, Service
 from ..engine.order import Order
@@ -55,23 +55,30 @@ def needs(project: Project, local: Collection[str], order: Order, machine: Platf
     there = Look(images=dict.fromkeys(local, ""))
     services = [at for at in project.in_order() if at.scale and UNKNOWN not in at.image]
     built = {at.image for at in services if to_build(at, there, order)}
+    made = built_here(services, order)
     users: dict[tuple[str, Platform], list[Service]] = {}
     for service in services:
         wanted = str(service.definition.get("platform") or "")
         users.setdefault((service.image, Platform.named(wanted) if wanted else machine), []).append(service)
     return [
         Need(
-            image, _source(group, built, there, order), frozenset(at.name for at in group), platform, image_name(image)
+            image,
+            _source(group, built, made, there, order),
+            frozenset(at.name for at in group),
+            platform,
+            image_name(image),
         )
         for (image, platform), group in users.items()
     ]
 
 
-def _source(group: Collection[Service], built: Collection[str], there: Look, order: Order) -> str:
+def _source(
+    group: Collection[Service], built: Collection[str], made: Collection[str], there: Look, order: Order
+) -> str:
     image = next(iter(group)).image
     if image in built:
         return BUILD  # by one of them, or by somebody else of the project
-    if any(to_pull(at, there, order) for at in group):
+    if any(to_pull(at, there, order, made) for at in group):
         return PULL
     return LOCAL if image in there.images else MISSING
 

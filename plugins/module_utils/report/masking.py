@@ -130,12 +130,18 @@ class Masker:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         spellings: set[str] = set()
-        for secret in secrets:
+        self._secrets = frozenset(secrets)
+        for secret in self._secrets:
             for line in {secret, *secret.splitlines()}:
                 if len(line.strip()) >= SHORTEST_SECRET:
                     spellings |= forms(line.strip()) | forms(line)
         longest_first = sorted(spellings, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def knowing(self, secrets: Iterable[str]) -> Masker:
+        """One that masks `secrets` as well."""
+        further = frozenset(secrets) - self._secrets
+        return Masker(self._secrets | further) if further else self
 
     def text(self, text: str) -> str:
         if self._pattern is not None:

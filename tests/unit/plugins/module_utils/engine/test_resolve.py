@@ -39,3 +39,29 @@ def test_a_secret_from_a_variable_is_masked():
     report = Report()
     project("one-value", report)
     assert report.masker.text("it is one-value") == "it is ***"
+
+
+def test_what_the_files_are_filled_in_from_is_masked(tmp_path, monkeypatch):
+    (tmp_path / "compose.yaml").touch()
+    (tmp_path / "plain.env").write_text(
+        "export REDIS_PASSWORD=first-value  # of the cache\n"
+        "# OLD_PASSWORD=commented-out\n"
+        'DB_PASSWORD="second # value"\n'
+        "SIGNING_KEY='third\nvalue'\n"
+        "URL=redis://:fourth@cache\n"
+        "DB_PASSWORD_FILE=./secrets/db.txt\n"
+        "MODE=production\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("API_TOKEN", "p-fifth")
+    monkeypatch.setenv("OTHER_TOKEN", "unused-token")
+    model = {"name": "p", "services": {"web": {"image": "a", "command": ["serve", "p-fifth"]}}}
+    report = Report()
+    resolved(
+        Compose(lambda *_call: (0, json.dumps(model), ""), "docker", Source(str(tmp_path), env_files=("plain.env",))),
+        report,
+    )
+    for secret in ("first-value", "second # value", "third", "fourth", "p-fifth"):
+        assert report.masker.text(f"it is {secret}") == "it is ***"
+    for text in ("of the cache", "commented-out", "./secrets/db.txt", "production", "unused-token"):
+        assert report.masker.text(f"it is {text}") == f"it is {text}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.applied import LABEL, label, read
-from ansible_collections.shipshape.deploy.plugins.module_utils.engine.images import to_build, to_pull
+from ansible_collections.shipshape.deploy.plugins.module_utils.engine.images import to_build, to_pull_of
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.look import BakedState
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.order import Order
 from ansible_collections.shipshape.deploy.plugins.module_utils.engine.plan import Wishes, plan
@@ -131,8 +131,27 @@ def test_what_is_built(entry, there, build, built):
     ],
 )
 def test_what_is_pulled(entry, there, pull, pulled):
-    service = project({"web": entry}).services["web"]
-    assert to_pull(service, seen(images={"a" if there else "-": "1"}), Order(pull=pull)) is pulled
+    look = seen(images={"a" if there else "-": "1"})
+    assert bool(to_pull_of(project({"web": entry}), look, Order(pull=pull))) is pulled
+
+
+@pytest.mark.parametrize(
+    ("web", "worker", "build", "pulled"),
+    [
+        # One builds, the other merely names what comes of it: no registry has that.
+        (BUILT, {}, "auto", []),
+        (BUILT, {"pull_policy": "always"}, "auto", []),
+        # Who forbids to build means the published image.
+        (BUILT, {}, "never", ["web", "worker"]),
+        ({**BUILT, "pull_policy": "never"}, {}, "never", ["worker"]),
+        ({**BUILT, "pull_policy": "build"}, {}, "never", ["worker"]),
+        ({"build": {"context": "."}, "image": None}, {}, "never", ["worker"]),
+    ],
+)
+def test_an_image_that_the_project_builds_is_pulled_only_when_nothing_may_be_built(web, worker, build, pulled):
+    wanted = project({"web": web, "worker": worker})
+    found = to_pull_of(wanted, seen(images={"-": "1"}), Order(build=build))
+    assert [at.name for at in found] == pulled
 
 
 @pytest.mark.parametrize(

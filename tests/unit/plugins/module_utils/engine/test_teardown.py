@@ -79,16 +79,18 @@ ANONYMOUS = "0123456789abcdef" * 4
 @pytest.mark.parametrize(
     ("mount", "found"),
     [
-        ({"Type": "volume", "Name": ANONYMOUS}, {ANONYMOUS}),
-        ({"Type": "volume", "Name": "p_data"}, set()),
-        ({"Type": "volume", "Name": ANONYMOUS[:12]}, set()),
-        ({"Type": "volume", "Name": f"{ANONYMOUS}0"}, set()),
-        ({"Type": "bind", "Source": f"/srv/{ANONYMOUS}"}, set()),
-        ({"Type": "volume"}, set()),
+        ({"Type": "volume", "Name": ANONYMOUS}, {ANONYMOUS: "/data of p-db-1"}),
+        ({"Type": "volume", "Name": "p_data"}, {}),
+        ({"Type": "volume", "Name": ANONYMOUS[:12]}, {}),
+        ({"Type": "volume", "Name": f"{ANONYMOUS}0"}, {}),
+        ({"Type": "bind", "Source": f"/srv/{ANONYMOUS}"}, {}),
+        ({"Type": "volume"}, {}),
     ],
 )
 def test_anonymous_volumes(mount, found):
-    assert anonymous_volumes([container(mounts=[mount]), container("p-db-1")]) == found
+    """Called after the first, by name, of those that mount it."""
+    mount = {"Destination": "/data", **mount}
+    assert anonymous_volumes([container(mounts=[mount]), container("p-db-1", mounts=[mount])]) == found
 
 
 class Engine:
@@ -112,7 +114,7 @@ class Engine:
 STOPPED = container("p-job-1", service="job", status="exited", code=0)
 # `docker compose run --no-deps` says nothing of what it needs; the service's other container does.
 ONCE = container("p-web-run-1", labels={"com.docker.compose.oneoff": "True"})
-DATA = container("p-db-1", service="db", mounts=[{"Type": "volume", "Name": ANONYMOUS}])
+DATA = container("p-db-1", service="db", mounts=[{"Type": "volume", "Name": ANONYMOUS, "Destination": "/d"}])
 WEB = container("p-web-1", labels={"com.docker.compose.depends_on": "db:service_started:false"})
 
 
@@ -138,11 +140,11 @@ WEB = container("p-web-1", labels={"com.docker.compose.depends_on": "db:service_
                 "remove p-db-1",
                 "remove network p_default",
                 "remove volume p_data",
-                f"remove volume {ANONYMOUS}",
+                "remove volume /d of p-db-1",
             ],
         ),
         # The networks and named volumes are those of the other services as well.
-        ("absent", ["db"], True, ["remove p-db-1", f"remove volume {ANONYMOUS}"]),
+        ("absent", ["db"], True, ["remove p-db-1", "remove volume /d of p-db-1"]),
         ("absent", ["job"], False, ["remove p-job-1"]),
     ],
 )

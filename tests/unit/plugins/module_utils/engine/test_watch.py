@@ -82,6 +82,8 @@ def test_running_is_stable_exactly_when_the_window_is_over():
     ("now", "reason"),
     [
         ({"restarts": 1, "exit_code": 3}, "it restarted 1 time within 4.0 s; last exit code 3"),
+        ({"restarts": 1}, "it restarted 1 time within 4.0 s"),
+        ({"restarts": 1, "status": "restarting"}, "it restarted 1 time within 4.0 s; last exit code 0"),
         ({"restarts": 2, "exit_code": 3}, "it restarted 2 times within 4.0 s; last exit code 3"),
         (
             {"status": "restarting", "exit_code": 127},
