@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -231,3 +232,25 @@ def test_descriptors_are_given_back(pool: World) -> None:
     gc.collect()
     # Fewer is possible: a thread of an earlier test may hang up at this moment.
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+@pytest.mark.parametrize("state", ["present", "reset"])
+def test_sqlite_ends_the_whole_transaction_of_one_statement(pool: World, state: str) -> None:
+    """As it does on a full disk. Nothing more is done then, for anybody could come between, and why is what is said."""
+    if pool.database.kind == "postgresql":
+        pytest.skip("PostgreSQL keeps what was done before a savepoint")
+    event = "DELETE ON project_app_project" if state == "present" else "UPDATE ON auth_user"
+    pool.sql(f"CREATE TRIGGER full BEFORE {event} BEGIN SELECT RAISE(ROLLBACK, 'database or disk is full'); END")
+    users, files = pool.sql("SELECT id, username FROM auth_user"), set(pool.files())
+    wanted: dict[str, Any] = {"state": state, "size": pool.size - 1 if state == "present" else pool.size}
+    for _again in range(2):
+        result = pool.call(**wanted)
+        assert result["failed"]
+        assert "database or disk is full" in result["msg"]
+        assert "no transaction" not in result["msg"]
+    assert pool.sql("SELECT id, username FROM auth_user") == users
+    assert {path for path in pool.files() if ".visitor-pool" not in path} == files, "the next run sweeps the rest"
+    pool.sql("DROP TRIGGER full")
+    pool.call(**wanted)
+    pool.well(size=wanted["size"])
+    pool.is_whole(int(wanted["size"]))

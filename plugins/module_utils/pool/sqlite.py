@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from uuid import UUID
 
-from ..report.finding import Finding, failure
+from ..report.finding import Finding, ShipshapeError, failure
 from .store import (
     BOOLEAN,
     INTEGER,
@@ -66,6 +66,7 @@ class SqliteStore:
         self.spoken = path
         self._path, self._write = path, write
         self._depth = 0
+        self._undone: ShipshapeError | None = None  # what made SQLite end the transaction that we are in
         self._absent = False
         self._watched: References | None = None
         self._connect()
@@ -226,12 +227,14 @@ class SqliteStore:
             if whole:
                 self._refer()
             self._run("commit", end)
-        except BaseException:
+        except BaseException as error:
             if self._connection.in_transaction:
                 self._run("roll back", undo)
+            elif isinstance(error, ShipshapeError):  # the whole of it, not only this level: a full disk, say
+                self._undone = error
             raise
         finally:
-            self._depth -= 1
+            self._depth, self._undone = self._depth - 1, self._undone if self._depth > 1 else None
 
     @property
     def _references(self) -> References:
@@ -259,23 +262,27 @@ class SqliteStore:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _rows(self, doing: str, text: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    @contextmanager
+    def _refusing(self, doing: str) -> Iterator[None]:
+        """Without its transaction what is left of it would be done by itself, and anybody could come between."""
+        if self._undone is not None:
+            raise ShipshapeError(*self._undone.findings)
         try:
-            return self._connection.execute(text, values).fetchall()
+            yield
         except sqlite3.Error as error:
             raise refused(self.spoken, doing, error) from error
+
+    def _rows(self, doing: str, text: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._refusing(doing):
+            return self._connection.execute(text, values).fetchall()
 
     def _run(self, doing: str, text: str, values: Sequence[Any] = ()) -> int:
-        try:
+        with self._refusing(doing):
             return self._connection.execute(text, values).rowcount
-        except sqlite3.Error as error:
-            raise refused(self.spoken, doing, error) from error
 
     def _many(self, doing: str, text: str, rows: Sequence[Sequence[Any]]) -> None:
-        try:
+        with self._refusing(doing):
             self._connection.executemany(text, rows)
-        except sqlite3.Error as error:
-            raise refused(self.spoken, doing, error) from error
 
 
 def _leaves_files(path: str) -> bool:
