@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.shipshape.deploy.plugins.module_utils.pool import records
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool import disk, records
 from tests.support.pools import World, erase, run, told
-from tests.support.worlds import codes, counts
+from tests.support.worlds import codes, counts, just_before
 
 # -- expiry -----------------------------------------------------------------------------------------------------------
 
@@ -37,6 +37,7 @@ def test_expiry_frees_what_has_ended_and_nothing_else(pool: World) -> None:
     assert {number: pool.row(number) for number in (2, 3, 4)} == before
     assert files.items() <= pool.files().items()
     assert pool.row(1)["allocated_at"] != came  # nor does the row say when the former visitor was here
+    assert pool.row(1)["allocated_at"] == pool.row(1)["expires_at"]
     pool.is_whole()
     again = pool.well(state="expired")
     assert (again["changed"], again["cleared"]) == (False, 0)
@@ -85,6 +86,31 @@ def test_a_slot_that_cannot_be_cleaned_is_quarantined(pool: World) -> None:
         os.system(f"chattr -i {held}")
     assert counts(pool.well()) == {"allocatable": 1, "leased": 3}
     assert not list(pool.root.rglob("draft.txt"))
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_a_slot_that_is_put_aside_is_nobodys_to_lend_or_to_end(
+    pool: World, monkeypatch: pytest.MonkeyPatch, well: bool
+) -> None:
+    """An application that knows nothing of it sees a lease that goes on, with a token that fits no longer."""
+    visit = pool.visit()
+    assert visit is not None
+    token = pool.row(1)["allocation_token"]
+    pool.end(1)
+    seen = []
+
+    def look() -> None:
+        seen.append(pool.row(1))
+        if not well:
+            raise OSError("cannot be cleaned")
+
+    just_before(monkeypatch, disk.Root, "replace", look)
+    assert bool(run("visitor_pool", pool.given(state="expired")).get("failed")) is not well
+    seen += [] if well else [pool.row(1)]
+    for row, key in zip(seen, ("shipshape:resetting", "shipshape:quarantined")):
+        assert (row["session_key"], bool(row["is_active"])) == (key, True)
+        assert str(row["expires_at"]).startswith("9999-12-31")
+        assert row["allocation_token"] != token
 
 
 @pytest.mark.parametrize("state", ["expired", "reset"])

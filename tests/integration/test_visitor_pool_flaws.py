@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.pools import PROJECT, World, now, told
-from tests.support.worlds import codes, theses
+from tests.support.worlds import codes, give_project, theses
 
 
 @pytest.fixture
@@ -204,6 +204,23 @@ def test_strays_do_not_hide_a_pool_that_is_nearly_full(pool: World) -> None:
         (pool.root / f"visitor-{number:03d}").mkdir()
     looked = pool.info()
     assert (looked["cause"], looked["utilisation"], looked["alert"]["active"]) == ("saturated", 1.0, True)
+
+
+def test_a_persons_account_is_no_slot_under_another_prefix(pool: World) -> None:
+    """Though he has a project and a directory, and a row of the same number has no user."""
+    pool.visit()
+    pool.lose("user", 1)
+    pool.sign_up("team-001")
+    give_project(pool, "team-001")
+    (pool.root / "team-001").mkdir()
+    assert pool.well()["slots"]["allocatable"] == 3
+
+
+@pytest.mark.parametrize("password", ["!", "*", "*locked*", ""])
+def test_words_that_are_no_password_make_nobody_a_person(pool: World, password: str) -> None:
+    pool.sql("UPDATE auth_user SET password = %s WHERE username = 'visitor-001'", [password])
+    assert pool.info()["findings"] == []
+    assert pool.well()["slots"]["allocatable"] == 3
 
 
 def test_rows_with_numbers_that_no_slot_has_go(pool: World) -> None:

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ansible_collections.shipshape.deploy.plugins.module_utils.pool import place
+from ansible_collections.shipshape.deploy.plugins.module_utils.pool.access import Worker
 
 ABOVE = [
     (["/data", "/data/users", "/srv"], "/data/users/visitor-001", "/data/users"),
@@ -48,3 +51,18 @@ PARTS = [
 @pytest.mark.parametrize(("raw", "expected"), PARTS)
 def test_what_a_container_has_mounted_to_write(raw: dict[str, Any], expected: list[str]) -> None:
     assert place._to_write(raw) == expected
+
+
+@pytest.mark.parametrize("unseen", [(), ("b",), ("a", "b")])
+def test_nobody_is_judged_while_one_who_may_work_there_is_not_seen(
+    monkeypatch: pytest.MonkeyPatch, unseen: tuple[str, ...]
+) -> None:
+    """Its processes are in another world, and it may be the one that can do what the others cannot."""
+    mount = {"Source": "/srv", "Destination": "/data", "RW": True}
+    raw = {"Mounts": [mount], "State": {"Pid": 1}}
+    running = [SimpleNamespace(service="web", status="running", raw={**raw, "Id": name}) for name in ("a", "b")]
+    worker = Worker(1000, frozenset())
+    monkeypatch.setattr(place, "worker", lambda _process, name: None if name in unseen else worker)
+    application: Any = place.Application(SimpleNamespace(local=True), None, None, running)  # type: ignore[arg-type]
+    found = application.workers(["web"], "/srv/users")
+    assert found == ([] if unseen else [replace(worker, mount="/srv")] * 2)
