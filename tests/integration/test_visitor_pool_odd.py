@@ -261,6 +261,14 @@ def test_what_was_added_before_it_failed_is_a_change(pool: World, monkeypatch: p
 # -- odd things --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("path", ["/", "//", "/srv/.."])
+def test_the_whole_file_system_is_no_data_root(pool: World, path: str) -> None:
+    result = run("visitor_pool", {**pool.given(), "data_root": path}, check=True)
+    assert result["failed"]
+    assert codes(result) == ["option-invalid"]
+    assert "data_root" in result["msg"]
+
+
 def test_a_file_where_the_scratch_directory_should_be(pool: World) -> None:
     (pool.root / ".visitor-pool").write_text("x")
     for module in ("visitor_pool", "visitor_pool_info"):
