@@ -159,6 +159,7 @@ def test_what_the_role_may_not_change_is_no_change(guarded: World, state: str) -
         guarded.visit()
     if state == "expired":
         guarded.end(1)
+        guarded.end(2)
     table = {"expired": ALLOCATION, "present": "auth_user"}[state]
     role = guarded.options["database_url"].split("//")[1].split(":")[0]
     guarded.sql(f"REVOKE UPDATE ON {table} FROM {role}")

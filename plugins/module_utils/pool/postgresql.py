@@ -64,6 +64,8 @@ _KINDS = {
     **dict.fromkeys(("timestamptz", "timestamp"), TIME),
     "bool": BOOLEAN,
 }
+# Classes of errors that come of what is in the rows: data, constraints, views that check, and what triggers raise.
+_OF_ROWS = ("22", "23", "27", "44", "P0")
 # Of each of some tables: whether rows may be hidden, whether it is a view, its columns, those of its unique indexes. In
 # one statement, as a server can be far away, and each goes there and back.
 # Where row-level security holds for the role that has logged in, only a policy that is true of all rows shows them all.
@@ -347,8 +349,10 @@ class PostgresqlStore:
 
     def _failed(self, doing: str, error: Any) -> ShipshapeError:
         """Either the server refused, or it is not there any more (57P01 to 57P03: it ends sessions, or itself)."""
-        ended = self._connection.closed or (error.sqlstate or "").startswith(("57P0", "08"))
-        return lost(self.spoken, doing) if ended else refused(self.spoken, doing, _words(error))
+        state = error.sqlstate or ""
+        if self._connection.closed or state.startswith(("57P0", "08")):
+            return lost(self.spoken, doing)
+        return refused(self.spoken, doing, _words(error), rows=state.startswith(_OF_ROWS))
 
 
 def _words(error: Any) -> str:

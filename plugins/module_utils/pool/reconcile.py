@@ -25,7 +25,7 @@ from .plan import DRAIN, MAKE, QUARANTINE, REMOVE, Plan, Work, stray
 from .records import Records
 from .schema import PROJECTS, USERS
 from .sight import Sight
-from .store import REFUSED, UNREACHABLE, chunks
+from .store import UNREACHABLE, RowsRefusedError, chunks
 from .template import Node, Template
 
 # Slots at once. While slots are cleaned in SQLite nobody else can write, so those are fewer.
@@ -156,10 +156,8 @@ class Pool(Sight):
         leases = {work.number: work.claim for work in batch.works if work.claim is not None}
         try:
             turned = batch.ours = self.records.turn(list(leases.values()), RESETTING, seen.now)
-        except ShipshapeError as error:
-            if error.findings[0].code == REFUSED:
-                raise _UnclaimedError(*error.findings) from error
-            raise
+        except RowsRefusedError as error:
+            raise _UnclaimedError(*error.findings) from error
         batch.touched = bool(turned)
         lost = leases.keys() - turned
         # A directory without a row is replaced or removed, and until that has been done nobody else may offer it.

@@ -248,7 +248,7 @@ class SqliteStore:
         found = [f"rows of {table} refer to rows of {to} that are gone" for table, to in self._references.violated()]
         if found:
             words = f"FOREIGN KEY constraint failed: {'; '.join(found)}"
-            raise refused(self.spoken, "commit", sqlite3.IntegrityError(words))
+            raise refused(self.spoken, "commit", words, rows=True)
 
     # -- locks: whoever writes is alone -----------------------------------------------------------------------------
 
@@ -270,7 +270,7 @@ class SqliteStore:
         try:
             yield
         except sqlite3.Error as error:
-            raise refused(self.spoken, doing, error) from error
+            raise refused(self.spoken, doing, error, rows=isinstance(error, sqlite3.IntegrityError)) from error
 
     def _rows(self, doing: str, text: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._refusing(doing):

@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from ..report.finding import Finding, ShipshapeError, failure
+from ..report.finding import CRITICAL, Finding, ShipshapeError, failure
 
 Row = Mapping[str, Any]
-
-REFUSED = "database-refused"
 
 INTEGER, TEXT, BOOLEAN, TIME, OTHER = "integer", "text", "boolean", "timestamp", "other"
 UNREACHABLE = "database-unreachable"
@@ -106,12 +104,17 @@ class Store(Protocol):
     def close(self) -> None: ...
 
 
-def refused(spoken: str, doing: str, error: BaseException | str) -> ShipshapeError:
-    """What the database said, on one line."""
+class RowsRefusedError(ShipshapeError):
+    """The database will not have these rows so, which says nothing of others: a constraint, or a trigger."""
+
+
+def refused(spoken: str, doing: str, error: BaseException | str, *, rows: bool = False) -> ShipshapeError:
+    """What the database said, on one line. `rows`: see RowsRefusedError."""
     words = " ".join(str(error).split()) or type(error).__name__
     what = f"it refused to {doing}: {words}"
     remedy = "Mend what it names (`schema`: columns, constants; the role's rights), then run this again"
-    return failure(spoken, REFUSED, what, remedy)
+    kind = RowsRefusedError if rows else ShipshapeError
+    return kind(Finding(CRITICAL, spoken, "database-refused", what, remedy))
 
 
 def lost(spoken: str, doing: str) -> ShipshapeError:
