@@ -29,13 +29,11 @@ def read(connection: Connection, found: Sequence[Observed], wanted: Wanted) -> d
         paths = wanted.watched.get(at.service, ())
         if paths:
             changes[at.id] = changed_below(connection.get(f"/containers/{at.id}/changes") or [], paths, _mounted(at))
-        states = [
-            BakedState(path, sources[source], digest_inside(connection, at.id, path))
-            for service, path, source in wanted.baked
-            if service == at.service and opens_quietly(connection, at)
-        ]
-        if states:
-            baked[at.id] = tuple(states)
+        own = [(path, source) for service, path, source in wanted.baked if service == at.service]
+        if own and opens_quietly(connection, at):
+            baked[at.id] = tuple(
+                BakedState(path, sources[source], digest_inside(connection, at.id, path)) for path, source in own
+            )
     return {"changes": changes, "baked": baked}
 
 

@@ -53,9 +53,9 @@ def _filled_in(source: Source, project: Project) -> Iterator[str]:
         for found in _ENV_LINE.finditer(text):
             plain = re.split(r"\s#", found["plain"] or "", maxsplit=1)[0].strip()
             yield from _secret(found["name"], found["double"] or found["single"] or plain)
-    whole = json.dumps(project.document)
-    for name, value in os.environ.items():
-        yield from (secret for secret in _secret(name, value) if secret and json.dumps(secret)[1:-1] in whole)
+    around = {secret for name, value in os.environ.items() for secret in _secret(name, value) if secret}
+    whole = json.dumps(project.document) if around else ""
+    yield from (secret for secret in around if json.dumps(secret)[1:-1] in whole)
 
 
 def _secret(name: str, value: str) -> Iterator[str]:

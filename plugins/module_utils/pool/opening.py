@@ -157,7 +157,7 @@ class Opened:
         path, service = self.wish.options["data_root"], self.wish.options["data_service"]
         if "\0" in path:
             raise failure("data_root", "option-invalid", f"{path!r} cannot be a path", "Take out its null character")
-        if path.startswith("/") and os.path.normpath(path).strip("/") == "":
+        if not os.path.normpath(path).strip("/"):
             remedy = "Give a directory that holds nothing but the users' directories"
             raise failure("data_root", "option-invalid", f"{path!r} is the whole file system", remedy)
         if service:
